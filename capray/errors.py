@@ -1,0 +1,45 @@
+"""What a user asked that cannot be done, in one line; and how durations are written."""
+
+from __future__ import annotations
+
+import re
+
+UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)\s*")
+
+
+class InputError(ValueError):
+    """The request was wrong: one line naming field, value and what is accepted.  The command line exits with status 2."""
+
+
+def wrong(field: str, value: object, accepts: str) -> InputError:
+    """The one form of complaint: field, value, what it takes."""
+    return InputError(f"{field}: {value!r} is not accepted; it takes {accepts}")
+
+
+def duration_us(text: object, field: str = "duration") -> int:
+    """Microseconds from `200ms`, `10s`, `5min`, `0s`, ... ; an integer is taken as microseconds.  Exact: decimal, never through a float."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        if text == "0":
+            return 0
+        raise wrong(field, text, "a duration with a unit: 200ms, 10s, 5min, 1h (units: us, ms, s, min, h, d)")
+    whole, _, fraction = match[1].partition(".")
+    scale = UNITS_US[match[2]]
+    micros, rest = divmod(int(whole + fraction) * scale, 10 ** len(fraction))
+    if rest:
+        raise wrong(field, text, "a duration that is a whole number of microseconds")
+    return micros
+
+
+def show_us(us: int) -> str:
+    """A duration as a person writes it: 10s, 1.5s, 200ms, 40us."""
+    for unit in ("h", "min", "s", "ms"):
+        scale = UNITS_US[unit]
+        if us and us % scale == 0 and us < 1000 * scale:
+            return f"{us // scale}{unit}"
+    if us >= 1_000_000:
+        return f"{us / 1_000_000:g}s"
+    return f"{us / 1000:g}ms" if us >= 1000 else f"{us}us"

@@ -1,0 +1,398 @@
+"""One node of one trial: its replica, its client, its timers, its clock, its disk.
+
+Decides: in which order a node's events happen, what becomes of a handler's effects, what a crash, a pause or a slow disk does.
+May not know: links, other nodes, Ray.  What leaves the node goes to `wire`, which is the network itself (engine `local`) or a list that
+is carried to it (engine `actors`).  Events of a node run in the total order (time, class, source, source's counter).
+Disk: one queue; syncs that come while one is under way share the next (group commit, as ZooKeeper, etcd and PostgreSQL do).
+"""
+
+from __future__ import annotations
+
+from heapq import heappush
+from typing import Any, Protocol
+
+from capray.distributions import table
+from capray.network import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER
+from capray.record import Version
+from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SET_TIMER, VERSION, Replica, Request
+from capray.scenario import Scenario
+from capray.streams import Stream
+from capray.workload import Client
+
+Event = tuple[Any, ...]
+PPM = 1_000_000
+
+# What a TIMER event carries as its sixth item.
+REPLICA_TIMER, DISK_DONE, SERVED, DEADLINE = range(4)
+# What a REQUEST event carries.
+ARRIVAL, FINAL, CALL = range(3)
+
+
+class Wire(Protocol):
+    """Where a node's traffic goes."""
+
+    def send(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None: ...
+    def connect(self, t: int, src: int, dst: int) -> None: ...
+    def close(self, t: int, src: int, dst: int) -> None: ...
+    def role(self, t: int, node: int, name: str) -> None: ...
+
+
+class Node:
+    """A node's state in one trial.  `queue` is its event heap (engine `local`: shared by all nodes and the network)."""
+
+    def __init__(self, scenario: Scenario, node: int, seed: int, queue: list[Event], wire: Wire) -> None:
+        self.scenario = scenario
+        self.id = node
+        self.queue = queue
+        self.wire = wire
+        self.stream = Stream(seed, "replica", node)
+        self.client = Client(scenario.workload, node, scenario.nodes, seed)
+        self.disk_stream = Stream(seed, "disk", node)
+        self.disk = table(scenario.disk)
+        self.service_us = scenario.service_us
+        self.outside = scenario.workload.client_placement == "outside"
+        self.counter = 0
+        self.now = 0
+        self.replica: Replica = self._boot()
+        self.generation = 0  # of the process: a crash ends all that was under way
+        self.up = True
+        self.host_up = True
+        self.paused = 0
+        self.stash: list[Event] = []
+        self.closed: set[int] = set()  # peers with which no connection is open, as this node knows
+        self.epochs: dict[int, int] = {}
+        self.timers: dict[Any, int] = {}
+        self.journal: list[Any] = []
+        self.synced = 0  # journal records that would survive the host
+        self.disk_busy = 0  # until when a sync is under way
+        self.disk_next = 0  # when the sync after that is complete (0: none is wanted)
+        self.busy = 0  # until when a message is being served
+        self.slow = 1
+        self.slow_service_us = 0
+        self.offset_us = scenario.clock_offset_us[node] if scenario.clock_offset_us else 0
+        self.drift_ppm = scenario.clock_drift_ppm[node] if scenario.clock_drift_ppm else 0
+        self.true_clock = not (self.offset_us or self.drift_ppm)
+        self.versions: list[Version] = []
+        self.touched: dict[int, dict[str, int]] = {}
+        self.faults: list[tuple[Any, ...]] = []  # pauses, slowness and skews under way
+        self.ignored: dict[str, int] = {}
+        self.load_us = scenario.load_us
+        self.tcp = scenario.transport == "tcp"
+        self.deadline_at = 0  # when the next deadline event is due (0: none)
+        self._push(0, FAULT, "start")
+        first = self.client.first()
+        if first < self.load_us:
+            self._push(first, REQUEST, ARRIVAL)
+        if scenario.final_us < scenario.end_us:
+            self._push(scenario.final_us, REQUEST, FINAL)
+
+    def _boot(self) -> Replica:
+        scenario = self.scenario
+        return scenario.policy_class(self.id, scenario.nodes, scenario.policy_settings, self.stream)
+
+    def _push(self, at: int, cls: int, *what: Any) -> None:
+        self.counter += 2
+        heappush(self.queue, (at, self.id, cls, self.id, self.counter, *what))
+
+    # ---- events ----------------------------------------------------------------------------------------------------------------------
+    def handle(self, event: Event) -> None:
+        """Run one event."""
+        t = self.now = event[0]
+        cls = event[2]
+        if cls == DELIVERY:
+            if self.paused:
+                self._hold(event)
+            elif not self.up:
+                self._ignore("crashed")
+            elif self.service_us or self.slow_service_us:
+                self._serve(t, event)
+            else:
+                self._receive(t, event)
+        elif cls == TIMER:
+            self._timer(t, event)
+        elif cls == REQUEST:
+            self._request(t, event)
+        else:
+            self._fault(t, event)
+
+    def _receive(self, t: int, event: Event) -> None:
+        src, kind = event[3], event[6]
+        replica = self.replica
+        replica.now = t if self.true_clock else self.clock(t)
+        if kind < 0:
+            self._connection(src, kind, event[5])
+        elif self.closed and src in self.closed and src != self.id and kind < CLIENT_LANE:
+            self._ignore("closed")
+            return
+        else:
+            replica.on_message(src, event[5])
+        if replica.effects:
+            self._perform(t)
+
+    def _connection(self, peer: int, kind: int, epoch: int) -> None:
+        if kind == CONNECTED:
+            if peer not in self.closed:
+                self.replica.on_disconnected(peer)  # the old connection was half-open: the new one tells so
+            self.closed.discard(peer)
+            self.epochs[peer] = epoch
+            self.replica.on_connected(peer)
+        elif kind == REFUSED or (kind == DISCONNECTED and peer not in self.closed and self.epochs.get(peer, 0) == epoch):
+            self.closed.add(peer)
+            self.replica.on_disconnected(peer)
+
+    def _serve(self, t: int, event: Event) -> None:
+        """A message (or request) waits for its turn, and is handled when its service is complete."""
+        self.busy = max(self.busy, t) + max(self.service_us * self.slow, self.slow_service_us)
+        self._push(self.busy, TIMER, SERVED, self.generation, event)
+
+    def _timer(self, t: int, event: Event) -> None:
+        what = event[5]
+        if what == DEADLINE:
+            self.deadline_at = 0
+            self.client.expire(t)
+            self._arm_deadline()
+            return
+        if event[6] != self.generation:
+            return
+        if self.paused:
+            self._hold(event)
+        elif what == REPLICA_TIMER:
+            name = event[7]
+            if self.timers.get(name) != event[4]:
+                return
+            del self.timers[name]
+            replica = self.replica
+            replica.now = t if self.true_clock else self.clock(t)
+            replica.on_timer(name)
+            if replica.effects:
+                self._perform(t)
+        elif what == DISK_DONE:
+            self.synced = max(self.synced, event[7])
+            self._carry_out(t, event[8])
+        elif event[7][2] == DELIVERY:
+            self._receive(t, event[7])
+        else:
+            self._ask(t, event[7][6])
+
+    # ---- clients ---------------------------------------------------------------------------------------------------------------------
+    def _request(self, t: int, event: Event) -> None:
+        what = event[5]
+        if what == ARRIVAL:
+            self._begin(t, *self.client.next_request())
+            after = t + self.client.gap()
+            if after < self.load_us:
+                self._push(after, REQUEST, ARRIVAL)
+        elif what == FINAL:
+            for key in self.client.names:
+                self._begin(t, "read", key, None, final=True)
+        else:
+            self._ask(t, event[6])
+
+    def _begin(self, t: int, f: str, key: str, value: Any, final: bool = False) -> int:
+        request = self.client.begin(t, f, key, value, final)
+        if not self.deadline_at:
+            self._arm_deadline()
+        if self.up and not self.paused and not self.service_us and not self.slow_service_us:
+            self._hand_over(t, request)
+        else:
+            self._ask(t, request, queued=True)
+        return request
+
+    def _ask(self, t: int, request: int, queued: bool = False) -> None:
+        """A request meets the node as it is: down, paused, busy, or ready."""
+        if not self.up:
+            if self.host_up:
+                self.client.finish(t, request, "fail", None, "connection refused")
+            elif not self.outside:
+                self.client.finish(t, request, "fail", None, "host down")
+            return  # outside and no host: nobody answers, the deadline will
+        self.counter += 2
+        event = (t, self.id, REQUEST, self.id, self.counter, CALL, request)
+        if self.paused:
+            self._hold(event)
+        elif queued and (self.service_us or self.slow_service_us):
+            self._serve(t, event)
+        else:
+            self._hand_over(t, request)
+
+    def _hand_over(self, t: int, request: int) -> None:
+        operation = self.client.open.get(request)
+        if operation is None:
+            return  # given up before the node came to it
+        replica = self.replica
+        replica.now = t if self.true_clock else self.clock(t)
+        replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0]))
+        if replica.effects:
+            self._perform(t)
+
+    def call(self, t: int, f: str, key: str, value: Any) -> int:
+        """Ask by hand, now (the interactive cluster).  Returns the request's id."""
+        self.now = t
+        return self._begin(t, f, key, value)
+
+    def _arm_deadline(self) -> None:
+        due = self.client.oldest_deadline()
+        if due is not None:
+            self.deadline_at = due
+            self._push(due, TIMER, DEADLINE)
+
+    # ---- effects ---------------------------------------------------------------------------------------------------------------------
+    def _perform(self, t: int) -> None:
+        effects = self.replica.effects
+        self.replica.effects = []
+        self._carry_out(t, effects)
+
+    def _carry_out(self, t: int, effects: list[tuple[Any, ...]]) -> None:
+        """Carry out effects in their order; those after a synced persist wait for the disk."""
+        me = self.id
+        for index, effect in enumerate(effects):
+            tag = effect[0]
+            if tag == SEND:
+                message = effect[2]
+                dst = effect[1]
+                self.counter += 2
+                if dst == me:
+                    heappush(self.queue, (t, me, DELIVERY, me, self.counter, message, 0, t, 0))
+                else:
+                    kind = message.kind
+                    if self.outside and message.client:
+                        kind += CLIENT_LANE
+                    self.wire.send(t, me, self.counter, dst, message, kind, message.size)
+            elif tag == REPLY:
+                self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
+            elif tag == SET_TIMER:
+                delay = effect[2] if not self.drift_ppm else effect[2] * PPM // (PPM + self.drift_ppm)
+                self.counter += 2
+                self.timers[effect[1]] = self.counter
+                heappush(self.queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
+            elif tag == PERSIST:
+                self.journal.append(effect[1])
+                if effect[2] and self._sync(t, effects[index + 1:]):
+                    return
+            else:
+                self._rarer(t, effect)
+
+    def _rarer(self, t: int, effect: tuple[Any, ...]) -> None:
+        tag = effect[0]
+        if tag == VERSION:
+            self.versions.append(Version(t, self.id, *effect[1:]))
+        elif tag == CANCEL_TIMER:
+            self.timers.pop(effect[1], None)
+        elif tag == ROLE:
+            self.wire.role(t, self.id, effect[1])
+        elif tag == CONNECT:
+            self.wire.connect(t, self.id, effect[1])
+        elif tag == CLOSE:
+            if self.tcp and effect[1] != self.id:
+                self.closed.add(effect[1])
+            self.wire.close(t, self.id, effect[1])
+
+    def _sync(self, t: int, rest: list[tuple[Any, ...]]) -> bool:
+        """Sync the journal; True where the rest of the effects waits for it."""
+        cost = self.disk.least if self.disk.constant else self.disk.draw(self.disk_stream.bits())
+        cost *= self.slow
+        if cost == 0:
+            self.synced = len(self.journal)
+            return False
+        if self.disk_next and t >= self.disk_busy:
+            self.disk_busy, self.disk_next = self.disk_next, 0  # the awaited sync is the one under way now
+        if t >= self.disk_busy:
+            done = self.disk_busy = t + cost
+        else:
+            if not self.disk_next:
+                self.disk_next = self.disk_busy + cost
+            done = self.disk_next
+        self._push(done, TIMER, DISK_DONE, self.generation, len(self.journal), rest)
+        return True
+
+    def clock(self, t: int) -> int:
+        """This node's clock at virtual time `t`."""
+        return t + self.offset_us + t * self.drift_ppm // PPM
+
+    # ---- faults: the node's part -----------------------------------------------------------------------------------------------------
+    def _fault(self, t: int, event: Event) -> None:
+        what = event[5]
+        if what == "start":
+            self.replica.now = self.clock(t)
+            self.replica.on_start()
+            self._perform(t)
+            return
+        _, index, factor, service_us, offset_us = event[5:]
+        if what == "crash-process" or what == "crash-host":
+            self._crash(t, what == "crash-host", index)
+        elif what in ("end-crash-process", "end-crash-host"):
+            self._restart(t)
+        elif what == "pause":
+            self.paused += 1
+            self.touched.setdefault(index, {"held": 0})
+        elif what == "end-pause":
+            self._resume(t, index)
+        else:
+            self._strain(what, index, factor, service_us, offset_us)
+
+    def _strain(self, what: str, index: int, factor: int, service_us: int, offset_us: int) -> None:
+        """Slowness and clock skew begin and end; several at once add up."""
+        if what.startswith("end-"):
+            self.faults = [fault for fault in self.faults if fault[0] != index]
+        else:
+            self.faults.append((index, factor if what == "slow" else 1, service_us if what == "slow" else 0, offset_us if what == "skew" else 0))
+            self.touched[index] = {"nodes": 1}
+        self.slow = max([1, *(fault[1] for fault in self.faults)])
+        self.slow_service_us = max([0, *(fault[2] for fault in self.faults)])
+        self.offset_us = (self.scenario.clock_offset_us[self.id] if self.scenario.clock_offset_us else 0) + sum(fault[3] for fault in self.faults)
+        self.true_clock = not (self.offset_us or self.drift_ppm)
+
+    def _crash(self, t: int, host: bool, index: int) -> None:
+        unsynced = len(self.journal) - self.synced if host else 0
+        if host:
+            del self.journal[self.synced:]
+            self.host_up = False
+        self.touched[index] = {"processes": int(self.up), "unsynced": unsynced}
+        if self.up and (not host or not self.outside):
+            self.client.lose(t, "connection reset" if not host else "host down")
+        self.up = False
+        self.generation += 1
+        self.timers.clear()
+        self.stash.clear()
+        self.paused = 0
+        self.busy = self.disk_busy = self.disk_next = 0
+        self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
+        self.replica.effects = []
+
+    def _restart(self, t: int) -> None:
+        if self.up:
+            return
+        self.up = self.host_up = True
+        self.synced = len(self.journal)
+        self.replica = self._boot()
+        self.replica.now = self.clock(t)
+        self.replica.on_restart(list(self.journal))
+        self._perform(t)
+
+    def _resume(self, t: int, index: int) -> None:
+        """The process goes on: what waited is met in the order in which it came."""
+        if not self.paused:
+            return
+        self.paused -= 1
+        if self.paused:
+            return
+        waiting, self.stash = self.stash, []
+        self.touched[index] = {"held": len(waiting)}
+        for event in waiting:
+            self._meet_again(t, event)
+
+    def _meet_again(self, t: int, event: Event) -> None:
+        if event[2] == TIMER:
+            self._timer(t, event)
+        elif self.service_us or self.slow_service_us:
+            self._serve(t, event)
+        elif event[2] == DELIVERY:
+            self._receive(t, event)
+        else:
+            self._hand_over(t, event[6])
+
+    def _hold(self, event: Event) -> None:
+        self.stash.append(event)
+
+    def _ignore(self, why: str) -> None:
+        self.ignored[why] = self.ignored.get(why, 0) + 1

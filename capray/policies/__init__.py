@@ -1,0 +1,42 @@
+"""The table of policies: name -> where its class is.  A new store is one file and one line here.
+
+A user's own policy needs no line: `package.module:Class` names it, or an entry point in the group `capray.policies`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from capray.errors import InputError, wrong
+from capray.replica import Replica
+
+POLICIES = {
+    "rdbms": "capray.policies.rdbms:Rdbms",
+    "zookeeper": "capray.policies.zookeeper:ZooKeeper",
+    "cassandra": "capray.policies.cassandra:Cassandra",
+    "write-all": "capray.policies.write_all:WriteAll",
+    "abd": "capray.policies.abd:Abd",
+}
+
+
+@lru_cache(maxsize=64)
+def load(name: str) -> type[Replica]:
+    """The policy's class.  Raises InputError where there is none of that name."""
+    place = POLICIES.get(name, name if ":" in name else "")
+    if not place:
+        found = [point.value for point in entry_points(group="capray.policies") if point.name == name]
+        if not found:
+            raise wrong("policy", name, "one of " + ", ".join(POLICIES) + ", or package.module:Class of your own")
+        place = found[0]
+    module, _, attribute = place.partition(":")
+    try:
+        found_class = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise InputError(f"policy: {name!r} is not accepted; its module cannot be imported ({error})") from None
+    except AttributeError:
+        raise InputError(f"policy: {name!r} is not accepted; module {module} has no class {attribute}") from None
+    if not (isinstance(found_class, type) and issubclass(found_class, Replica)):
+        raise wrong("policy", name, "a subclass of capray.replica.Replica")
+    return found_class

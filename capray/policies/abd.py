@@ -1,0 +1,115 @@
+"""The atomic register over majorities: Attiya, Bar-Noy and Dolev, JACM 1995; with many writers: Lynch and Shvartsman, FTCS 1997.
+
+Each operation has two rounds, and each waits for a majority.  A write asks for the largest tag, then stores (tag + 1, own id) with its value.
+A read asks for tags and values, then stores the largest back before it answers.  No leader, no election, no failure detector: linearizable,
+available on the side that holds a majority.  What has been stored is persisted before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from capray.replica import ACK, READ, RESPONSE, WRITE, Message, Replica, Request
+
+Tag = tuple[int, int]  # (number, writer), ordered
+
+
+class Ask(Message, frozen=True):
+    """First round: what is your newest tag and value for the key?"""
+
+    kind: ClassVar[int] = READ
+    operation: int
+    key: str
+
+
+class Newest(Message, frozen=True):
+    """A replica's answer to Ask."""
+
+    kind: ClassVar[int] = RESPONSE
+    operation: int
+    tag: Tag
+    value: Any
+
+
+class Store(Message, frozen=True):
+    """Second round: take this value if its tag is newer than yours."""
+
+    kind: ClassVar[int] = WRITE
+    operation: int
+    key: str
+    tag: Tag
+    value: Any
+
+
+class Stored(Message, frozen=True):
+    """A replica holds the value, or a newer one."""
+
+    kind: ClassVar[int] = ACK
+    operation: int
+
+
+class Abd(Replica):
+    """A majority register; each node is a replica and coordinates its own clients' operations."""
+
+    name = "abd"
+    claims = "CP: linearizable always; operations wait for a majority, so the minority's hang (Attiya, Bar-Noy, Dolev 1995)"
+    MESSAGES = (Ask, Newest, Store, Stored)
+
+    def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
+        super().__init__(node, nodes, settings, stream)
+        self.majority = nodes // 2 + 1
+        self.data: dict[str, tuple[Tag, Any]] = {}
+        self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
+        self.handlers = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
+
+    def peek(self, key: str) -> Any:
+        return self.data.get(key, (None, None))[1]
+
+    def on_restart(self, journal: list[Any]) -> None:
+        for record in journal:
+            self.data[record.key] = (record.tag, record.value)
+
+    def on_request(self, request: Request) -> None:
+        self.running[request.id] = [request.f, request.key, request.value, (0, 0), None, 0, False]
+        self.to_all(Ask(request.id, request.key))
+
+    def to_all(self, message: Message) -> None:
+        for peer in range(self.nodes):
+            self.send(peer, message)
+
+    def on_message(self, src: int, message: Any) -> None:
+        self.handlers[type(message)](src, message)
+
+    def on_ask(self, src: int, message: Ask) -> None:
+        tag, value = self.data.get(message.key, ((0, 0), None))
+        self.send(src, Newest(message.operation, tag, value))
+
+    def on_newest(self, src: int, message: Newest) -> None:
+        state = self.running.get(message.operation)
+        if state is None or state[6]:
+            return
+        state[5] += 1
+        if message.tag > state[3]:
+            state[3], state[4] = message.tag, message.value
+        if state[5] == self.majority:
+            state[5], state[6] = 0, True
+            if state[0] == "write":
+                state[3], state[4] = (state[3][0] + 1, self.node), state[2]
+            self.to_all(Store(message.operation, state[1], state[3], state[4]))
+
+    def on_store(self, src: int, message: Store) -> None:
+        held = self.data.get(message.key, ((0, 0), None))
+        if message.tag > held[0]:
+            self.data[message.key] = (message.tag, message.value)
+            self.applied(message.key, message.value, message.tag, (held[1],) if held[1] is not None else ())
+            self.persist(message)
+        self.send(src, Stored(message.operation))
+
+    def on_stored(self, src: int, message: Stored) -> None:
+        state = self.running.get(message.operation)
+        if state is None or not state[6]:
+            return
+        state[5] += 1
+        if state[5] == self.majority:
+            del self.running[message.operation]
+            self.reply(message.operation, "ok", None if state[0] == "write" else state[4])

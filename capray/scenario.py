@@ -1,0 +1,234 @@
+"""What to run: everything that decides a trial but its seed; frozen, validated, from TOML or Python.
+
+Decides: names, units and defaults of a scenario's fields, and what is refused.  May not know: how it is run.
+In TOML and on the command line a duration is written with its unit and without the suffix: `at = "10s"` sets `at_us`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Union
+
+import msgspec
+
+from capray.distributions import AnyDistribution
+from capray.errors import InputError, duration_us, show_us, wrong
+from capray.faults import Fault
+from capray.links import Link, disk_preset, link_preset, load_files
+from capray.policies import load
+from capray.replica import Replica, Settings
+from capray.workload import Workload
+
+DEFAULT_AFTER_US = 20_000_000
+DEFAULT_LOAD_US = 30_000_000
+MAX_NODES = 1000
+CUT_MODES = ("policy", "drop", "deliver", "hold", "tcp")
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
+    """One policy on one cluster under one workload and one fault schedule.
+
+    Time runs: clients ask from 0 to `duration_us` (0: until 20 s after the last fault ends, 30 s where there is none); then `quiet_us`
+    without requests; then every node reads every key (`final`), and the trial ends one deadline later.
+    """
+
+    policy: str = "zookeeper"
+    settings: dict[str, Any] = {}
+    nodes: int = 5
+    link: Union[str, Link] = "lan"  # a preset's name, or the link itself
+    disk: Union[str, AnyDistribution] = "ssd"  # the time of one synced write
+    workload: Workload = Workload()
+    faults: tuple[Fault, ...] = ()
+    duration_us: int = 0
+    quiet_us: int = 5_000_000
+    cut_mode: str = "policy"  # what a cut does to messages: drop, deliver, hold, tcp; policy: tcp where the real system speaks it
+    service_us: int = 0  # time a node takes for each message and request
+    clock_offset_us: tuple[int, ...] = ()  # each node's clock minus true time
+    clock_drift_ppm: tuple[int, ...] = ()
+    trace_us: tuple[int, ...] = ()  # (from, to): messages sent then are kept for the space-time diagram
+
+    def resolved(self) -> Scenario:
+        """The same scenario with presets, files and settings resolved and everything validated.  Raises InputError."""
+        link = link_preset(self.link) if isinstance(self.link, str) else self.link
+        link = msgspec.structs.replace(link, latency=load_files(link.latency, "link.latency"),
+                                       by_class={k: load_files(v, "link.by_class") for k, v in link.by_class.items()})
+        disk = disk_preset(self.disk) if isinstance(self.disk, str) else load_files(self.disk, "disk")
+        policy = load(self.policy)
+        full = settings_of(policy, self.settings)
+        given = {name: value for name, value in msgspec.structs.asdict(full).items() if value != _default(policy.Settings, name)}
+        scenario = msgspec.structs.replace(self, link=link, disk=disk, settings=given)
+        scenario._validate()
+        return scenario
+
+    def _validate(self) -> None:
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise wrong("nodes", self.nodes, f"a whole number from 1 to {MAX_NODES}")
+        if self.cut_mode not in CUT_MODES:
+            raise wrong("cut_mode", self.cut_mode, "one of " + ", ".join(CUT_MODES))
+        if self.cut_mode == "tcp" and self.transport != "tcp":
+            raise wrong("cut_mode", "tcp", "drop, deliver or hold where the transport is datagram")
+        for name in ("duration_us", "quiet_us", "service_us"):
+            if getattr(self, name) < 0:
+                raise wrong(name, getattr(self, name), "0 or more microseconds")
+        for name in ("clock_offset_us", "clock_drift_ppm"):
+            if len(getattr(self, name)) not in (0, self.nodes):
+                raise wrong(name, getattr(self, name), f"one number for each of the {self.nodes} nodes")
+        if any(abs(ppm) >= 500_000 for ppm in self.clock_drift_ppm):
+            raise wrong("clock_drift_ppm", self.clock_drift_ppm, "parts per million within +- 500000")
+        problems = [*self.link.problems(), *self.disk.problems(), *self.workload.problems()]  # type: ignore[union-attr]
+        for fault in self.faults:
+            problems += fault.problems(self.nodes)
+            if fault.at_us + fault.for_us > self.load_us or fault.at_us >= self.load_us:
+                problems.append(str(wrong("for", show_us(fault.for_us), f"a fault that ends within the trial: at {show_us(fault.at_us)} + for "
+                                          f"{show_us(fault.for_us)} is after {show_us(self.load_us)}")))
+        problems += self.policy_settings.problems(self.nodes)
+        if problems:
+            raise InputError(problems[0])
+
+    # ---- what follows from the fields (of a resolved scenario) ----------------------------------------------------------------------
+    @cached_property
+    def policy_class(self) -> type[Replica]:
+        """The policy's class."""
+        return load(self.policy)
+
+    @cached_property
+    def policy_settings(self) -> Settings:
+        """The policy's settings, defaults filled in."""
+        return settings_of(self.policy_class, self.settings)
+
+    @cached_property
+    def transport(self) -> str:
+        """`tcp` or `datagram`."""
+        link = link_preset(self.link) if isinstance(self.link, str) else self.link
+        return self.policy_class.transport if link.transport == "policy" else link.transport
+
+    @cached_property
+    def effective_cut_mode(self) -> str:
+        """What a cut does to messages: drop, deliver, hold or tcp."""
+        if self.cut_mode != "policy":
+            return self.cut_mode
+        return "tcp" if self.transport == "tcp" else "drop"
+
+    @cached_property
+    def lookahead_us(self) -> int:
+        """The smallest one-way latency any link can give."""
+        link = link_preset(self.link) if isinstance(self.link, str) else self.link
+        return link.lookahead_us(self.nodes)
+
+    @cached_property
+    def load_us(self) -> int:
+        """When clients stop asking."""
+        if self.duration_us:
+            return self.duration_us
+        return max((fault.at_us + fault.for_us for fault in self.faults), default=DEFAULT_LOAD_US - DEFAULT_AFTER_US) + DEFAULT_AFTER_US
+
+    @cached_property
+    def final_us(self) -> int:
+        """When every node reads every key."""
+        return self.load_us + self.quiet_us
+
+    @cached_property
+    def end_us(self) -> int:
+        """The last instant of the trial."""
+        return self.final_us + self.workload.deadline_us
+
+    def digest(self) -> str:
+        """BLAKE2b-128, in hex, of the fields that differ from their defaults: a new field changes no old digest."""
+        plain = _without_defaults(self)
+        return hashlib.blake2b(msgspec.msgpack.encode(plain, order="deterministic"), digest_size=16).hexdigest()
+
+
+def _without_defaults(value: Any) -> Any:
+    """A struct as nested dicts of its non-default fields, recursively."""
+    if isinstance(value, msgspec.Struct):
+        kept = {f.name: _without_defaults(getattr(value, f.name)) for f in msgspec.structs.fields(value)
+                if f.required or getattr(value, f.name) != _default(type(value), f.name)}
+        tag = value.__struct_config__.tag
+        return {**kept, "tag": tag} if tag else kept
+    if isinstance(value, (tuple, list)):
+        return [_without_defaults(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_defaults(item) for name, item in value.items()}
+    return value
+
+
+def _default(struct: type[msgspec.Struct], name: str) -> Any:
+    for field in msgspec.structs.fields(struct):
+        if field.name == name:
+            return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    return msgspec.NODEFAULT
+
+
+def settings_of(policy: type[Replica], given: dict[str, Any]) -> Settings:
+    """A policy's settings from what a user wrote.  Raises InputError naming an unknown setting or a value that does not fit."""
+    fields = {field.name: field for field in msgspec.structs.fields(policy.Settings)}
+    out: dict[str, Any] = {}
+    for name, value in given.items():
+        field = fields.get(name) or fields.get(name + "_us")
+        if field is None:
+            raise wrong("setting", name, f"one of {policy.name}'s: " + ", ".join(n.removesuffix("_us") for n in fields))
+        if field.name.endswith("_us"):
+            out[field.name] = duration_us(int(value) if isinstance(value, str) and value.isdigit() else value, f"setting {name}")
+            continue
+        try:
+            out[field.name] = msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise wrong(f"setting {name}", value, _accepts(field.type, error)) from None
+    return policy.Settings(**out)
+
+
+def _accepts(kind: Any, error: Exception) -> str:
+    choices = getattr(getattr(kind, "__origin__", kind), "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "one of " + ", ".join(choices)
+    return str(error)
+
+
+# ---- from TOML ----------------------------------------------------------------------------------------------------------------------
+_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high", "mean", "median", "scale", "plus", "offset"}
+
+
+def with_units(raw: Any, field: str = "") -> Any:
+    """Raw TOML with every duration (`at = "10s"`) turned into its field in microseconds (`at_us = 10000000`)."""
+    if isinstance(raw, list):
+        return [with_units(item, field) for item in raw]
+    if not isinstance(raw, dict):
+        return raw
+    out = {}
+    for name, value in raw.items():
+        if name == "settings":
+            out[name] = value
+        elif name in _DURATIONS and isinstance(value, (str, int)):
+            out[name + "_us"] = _signed(value, f"{field}{name}")
+        elif name.endswith("_us") and isinstance(value, str):
+            out[name] = _signed(value, f"{field}{name}")
+        else:
+            out[name] = with_units(value, f"{field}{name}.")
+    return out
+
+
+def _signed(value: object, field: str) -> int:
+    if isinstance(value, str) and value.startswith("-"):
+        return -duration_us(value[1:], field)
+    return duration_us(value, field)
+
+
+def from_dict(raw: dict[str, Any]) -> Scenario:
+    """A scenario from plain data, validated.  Raises InputError."""
+    try:
+        return msgspec.convert(with_units(raw), Scenario).resolved()
+    except msgspec.ValidationError as error:
+        raise InputError(f"scenario: {error}") from None
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """A TOML file as plain data.  Raises InputError naming the file and, where TOML gives it, the line."""
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise wrong("file", str(path), f"a readable TOML file ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise wrong("file", str(path), f"TOML ({error})") from None

@@ -1,0 +1,42 @@
+"""Random streams: one for each (seed, role, index), each a single integer of state.
+
+Decides: every random number of a trial.  Never shared, never dependent on the order of execution, the hash seed, the engine or the batch.
+Source: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): output k is a bijective
+mix of start + k * golden gamma, so that a stream is counter-based and costs bytes; starts come from BLAKE2b of the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+MASK = 0xFFFFFFFFFFFFFFFF
+GAMMA = 0x9E3779B97F4A7C15
+
+
+class Stream:
+    """A sequence of 64-bit integers named by (seed, role, index...)."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, seed: int, role: str, *index: int) -> None:
+        name = f"{seed}/{role}/{'/'.join(map(str, index))}".encode()
+        self.state = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+
+    def bits(self) -> int:
+        """The next 64 random bits, as an integer in [0, 2**64)."""
+        z = self.state = (self.state + GAMMA) & MASK
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return z ^ (z >> 31)
+
+    def below(self, n: int) -> int:
+        """An integer in [0, n), n <= 2**32; bias below 2**-32 (Lemire's multiply-shift, without rejection)."""
+        return (self.bits() >> 32) * n >> 32
+
+    def between(self, low: int, high: int) -> int:
+        """An integer in [low, high], both included."""
+        return low + self.below(high - low + 1)
+
+    def chance(self, parts_per_million: int) -> bool:
+        """True with the given probability, in parts per million."""
+        return self.below(1_000_000) < parts_per_million

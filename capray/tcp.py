@@ -1,0 +1,61 @@
+"""TCP as far as a partition shows it: connections, retransmission, dialling, resets.
+
+Decides: what becomes of messages on a connection that is cut, closed, half-open or being dialled.  May not know: policies, message bodies.
+Simplified, and why: no congestion or flow control beyond one unscaled window while acknowledgements are cut; a partition's visible effects
+are the retransmission time-out, the order, the half-open connection and the dial's back-off, and those are here.
+Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s),
+SYN retries from 1 s, doubling; RFC 793 (reset in answer to a segment for a connection that is not there).
+"""
+
+from __future__ import annotations
+
+RTO_FIRST_US = 200_000
+RTO_MAX_US = 120_000_000
+GIVE_UP_US = 924_600_000
+DIAL_FIRST_US = 1_000_000
+DIAL_MAX_US = 64_000_000  # then the application, as reconnecting clients do, goes on dialling
+WINDOW_BYTES = 65_535  # a receive window without scaling: what is sent on while only acknowledgements are cut
+
+
+def _next_try(start: int, first: int, most: int, not_before: int) -> int:
+    """The first instant at or after `not_before` of the tries start + first, + 2 first, + 4 first, ... (each pause at most `most`)."""
+    at, pause = start + first, first
+    while at < not_before:
+        pause = min(2 * pause, most)
+        at += pause
+    return at
+
+
+def retransmission_at(sent: int, not_before: int) -> int:
+    """When a segment sent at `sent` and unanswered since is next retransmitted, at or after `not_before`."""
+    return _next_try(sent, RTO_FIRST_US, RTO_MAX_US, not_before)
+
+
+def redial_at(started: int, not_before: int) -> int:
+    """When a connection being dialled since `started` is next tried, at or after `not_before`."""
+    return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before)
+
+
+class Connection:
+    """A pair's connection; side 0 is the lower node.  A pair without such an object is open and ordinary.
+
+    `up[s]`: side s holds an open socket.  `learns[s]`: until then side s takes a dead connection for open, and what it sends is lost.
+    `dialing[s]`: since when side s dials (-1: it does not); `pending[s]`: what it wants to send when that succeeds.
+    `ready[s]`: when side s may first send.  `epoch` numbers the pair's connections.
+    """
+
+    __slots__ = ("low", "high", "up", "learns", "dialing", "pending", "ready", "epoch")
+
+    def __init__(self, low: int, high: int, epoch: int) -> None:
+        self.low = low
+        self.high = high
+        self.up = [True, True]
+        self.learns = [0, 0]
+        self.dialing = [-1, -1]
+        self.pending: list[list[tuple]] = [[], []]  # type: ignore[type-arg]
+        self.ready = [0, 0]
+        self.epoch = epoch
+
+    def ordinary(self, now: int) -> bool:
+        """True where nothing distinguishes it from an open connection."""
+        return self.up[0] and self.up[1] and now >= self.ready[0] and now >= self.ready[1] and now >= self.learns[0] and now >= self.learns[1]

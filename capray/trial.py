@@ -1,0 +1,110 @@
+"""simulate(scenario, seed) -> Record: the event loop of one trial, on one screen (engine `local`).
+
+Decides: the order of everything.  One heap, one total order (time, node, class, source, counter), integer microseconds; node -1 is the
+network's agenda.  Because no message takes less than one lookahead, running events one by one here and running whole windows on
+every node at once (capray.actors) meet the same events in the same order at each node and at the network: the same bytes.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop
+from typing import Any
+
+import msgspec
+
+from capray.network import Network
+from capray.node import Node
+from capray.record import FaultWindow, Operation, Record, Version
+from capray.scenario import Scenario
+
+
+class Trial:
+    """A trial under way.  `scenario` must be resolved (capray.scenario)."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.queue: list[tuple[Any, ...]] = []
+        self.network = Network(scenario, seed, self.queue)
+        self.nodes = [Node(scenario, node, seed, self.queue, self.network) for node in range(scenario.nodes)]
+        self.now = 0
+
+    def advance(self, until: int) -> None:
+        """Run every event up to and including `until`."""
+        queue, nodes, network = self.queue, self.nodes, self.network
+        while queue and queue[0][0] <= until:
+            event = heappop(queue)
+            node = event[1]
+            if node >= 0:
+                nodes[node].handle(event)
+            else:
+                network.happen(event)
+        self.now = until
+
+    def step(self, events: int) -> bool:
+        """Run at most so many events; False once the trial is over.  For many trials in flight in one process."""
+        queue, nodes, end = self.queue, self.nodes, self.scenario.end_us
+        for _ in range(events):
+            if not queue or queue[0][0] > end:
+                return False
+            event = heappop(queue)
+            node = event[1]
+            if node >= 0:
+                nodes[node].handle(event)
+            else:
+                self.network.happen(event)
+        return True
+
+    def record(self) -> Record:
+        """All that it left so far."""
+        return assemble(self.scenario, self.seed, self.network, [leavings(node) for node in self.nodes])
+
+
+class Leavings(msgspec.Struct, kw_only=True):
+    """What one node leaves at the end of a trial."""
+
+    history: list[Operation]
+    versions: list[Version]
+    touched: dict[int, dict[str, int]]
+    ignored: dict[str, int]
+    late_answers: int
+
+
+def leavings(node: Node) -> Leavings:
+    """A node's part of the record; operations still open at the end are given up."""
+    node.client.expire(node.scenario.end_us)
+    return Leavings(history=node.client.history, versions=node.versions, touched=node.touched, ignored=node.ignored, late_answers=node.client.late_answers)
+
+
+def assemble(scenario: Scenario, seed: int, network: Network, parts: list[Leavings]) -> Record:
+    """The record of a trial from what the network and its nodes left."""
+    history = [operation for part in parts for operation in part.history]
+    history.sort(key=lambda o: (o.invoke, o.node, o.process))
+    versions = [version for part in parts for version in part.versions]
+    versions.sort(key=lambda v: (v.at, v.node))
+    dropped = dict(network.dropped)
+    for part in parts:
+        for why, count in part.ignored.items():
+            dropped[why] = dropped.get(why, 0) + count
+    policy, settings = scenario.policy_class, scenario.policy_settings
+    counters = {"messages": network.messages, "bytes": network.bytes, "messages_cut": network.cut_messages,
+                "late_answers": sum(part.late_answers for part in parts), **{f"dropped_{why}": dropped[why] for why in sorted(dropped)}}
+    return Record(
+        policy=scenario.policy, nodes=scenario.nodes, seed=seed, scenario=scenario.digest(), history=history,
+        faults=[_touched(index, window, parts) for index, window in enumerate(network.windows)], versions=versions,
+        placement={f"k{i}": policy.placement(f"k{i}", scenario.nodes, settings) for i in range(scenario.workload.keys)},
+        counters=counters, end=scenario.end_us, trace=network.traced())
+
+
+def _touched(index: int, window: FaultWindow, parts: list[Leavings]) -> FaultWindow:
+    for part in parts:
+        for how, count in part.touched.get(index, {}).items():
+            window.touched = {**window.touched, how: window.touched.get(how, 0) + count}
+    return window
+
+
+def simulate(scenario: Scenario, seed: int) -> Record:
+    """Run one trial in this process.  The same scenario and seed give the same record, byte for byte, on every engine and machine."""
+    trial = Trial(scenario, seed)
+    trial.advance(scenario.end_us)
+    return trial.record()

@@ -1,0 +1,215 @@
+"""The same loop in conservative windows: what the network hands to nodes and what they answer, with message bodies as opaque bytes.
+
+Decides: how far all nodes may run at once.  Let L be the lookahead.  If the earliest pending event is at T, nothing a node does in
+[T, T + L) reaches another node before T + L, so every node gets, in one call, all its messages due before T + L, and runs alone.  A window never
+crosses an entry of the network's agenda (a fault, a dial, a time-out).  May not know: Ray (capray.actors carries the bytes).
+Source: conservative synchronisation with lookahead (Chandy and Misra 1979; Nicol, "Parallel discrete-event simulation of FCFS
+stochastic queueing networks", 1988).
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any, Union
+
+import msgspec
+
+from capray.network import CONNECTED, DELIVERY, Network
+from capray.node import Node
+from capray.record import Operation, Record
+from capray.scenario import Scenario
+from capray.trial import Leavings, assemble, leavings
+
+NEVER = 1 << 62
+SENT, DIALED, CLOSED, ROLE = range(4)
+
+# What a node did in a window: (what, time, counter, dst, kind, size, body); a role's name is the body.
+Deed = tuple[int, int, int, int, int, int, msgspec.Raw]
+# What a node receives: (due, class, src, counter, kind, sent, size, body); a node fault's words are the body.
+Arrival = tuple[int, int, int, int, int, int, int, msgspec.Raw]
+
+_encode = msgspec.msgpack.Encoder().encode
+_orders = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Arrival]]])
+_reports = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Deed]]])
+_int = msgspec.msgpack.Decoder(int)
+_text = msgspec.msgpack.Decoder(str)
+_words = msgspec.msgpack.Decoder(list[Union[int, str]])
+_leavings = msgspec.msgpack.Decoder(Leavings)
+
+
+def body_decoder(scenario: Scenario) -> msgspec.msgpack.Decoder[Any]:
+    """What turns a message's bytes back into the policy's message."""
+    messages = scenario.policy_class.MESSAGES
+    return msgspec.msgpack.Decoder(Union[messages] if messages else Any)
+
+
+class Outbox:
+    """A node's wire in the windowed engines: it writes down what the network will judge."""
+
+    def __init__(self) -> None:
+        self.deeds: list[tuple[int, int, int, int, int, int, Any]] = []
+
+    def send(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
+        self.deeds.append((SENT, t, counter, dst, kind, size, body))
+
+    def connect(self, t: int, src: int, dst: int) -> None:
+        self.deeds.append((DIALED, t, 0, dst, 0, 0, None))
+
+    def close(self, t: int, src: int, dst: int) -> None:
+        self.deeds.append((CLOSED, t, 0, dst, 0, 0, None))
+
+    def role(self, t: int, node: int, name: str) -> None:
+        self.deeds.append((ROLE, t, 0, 0, 0, 0, name))
+
+
+class HostedNode:
+    """One node of one trial in flight, with a queue of its own."""
+
+    def __init__(self, scenario: Scenario, node: int, seed: int) -> None:
+        self.outbox = Outbox()
+        self.queue: list[tuple[Any, ...]] = []
+        self.node = Node(scenario, node, seed, self.queue, self.outbox)
+        self.decode = body_decoder(scenario).decode
+
+    def run(self, until: int, arrivals: list[Arrival]) -> int:
+        """Take what arrives and run every event before `until`.  Returns when this node next wakes by itself."""
+        queue, me, handle = self.queue, self.node.id, self.node.handle
+        for due, cls, src, counter, kind, sent, size, body in arrivals:
+            if cls == DELIVERY:
+                heappush(queue, (due, me, cls, src, counter, self.decode(body) if kind >= 0 else _int.decode(body), kind, sent, size))
+            else:
+                heappush(queue, (due, me, cls, src, counter, *_words.decode(body)))
+        while queue and queue[0][0] < until:
+            handle(heappop(queue))
+        return int(queue[0][0]) if queue else NEVER
+
+
+class NodeHost:
+    """All the hosted nodes of one node actor: one for each trial in flight (several where an actor hosts several nodes)."""
+
+    def __init__(self) -> None:
+        self.hosted: dict[tuple[int, int], HostedNode] = {}
+
+    def open(self, trials: list[tuple[int, int, Scenario, int]]) -> None:
+        """Take on (slot, node, scenario, seed); a slot that is open already begins anew."""
+        for slot, node, scenario, seed in trials:
+            self.hosted[slot, node] = HostedNode(scenario, node, seed)
+
+    def round(self, orders: bytes) -> bytes:
+        """One window of each of many trials: [(slot, node, until, arrivals)] -> [(slot, node, next wake, deeds)], both as MessagePack."""
+        reports = []
+        hosted = self.hosted
+        for slot, node, until, arrivals in _orders.decode(orders):
+            one = hosted[slot, node]
+            wake = one.run(until, arrivals)
+            reports.append((slot, node, wake, one.outbox.deeds))
+        out = _encode(reports)
+        for slot, node, _, deeds in reports:
+            deeds.clear()
+        return out
+
+    def finish(self, slot: int, node: int) -> bytes:
+        """What a node leaves at the end of its trial; its place is free again."""
+        return _encode(leavings(self.hosted.pop((slot, node)).node))
+
+    def peek(self, slot: int, node: int, key: str) -> Any:
+        """What a replica holds for `key` right now."""
+        return self.hosted[slot, node].node.replica.peek(key)
+
+    def call(self, slot: int, node: int, at: int, f: str, key: str, value: Any) -> tuple[int, bytes]:
+        """A client asks by hand.  Returns the request's id and the node's report, as `round` does."""
+        one = self.hosted[slot, node]
+        request = one.node.call(at, f, key, value)
+        deeds, one.outbox.deeds = one.outbox.deeds, []
+        return request, _encode([(slot, node, one.queue[0][0] if one.queue else NEVER, deeds)])
+
+    def answered(self, slot: int, node: int, request: int) -> Operation | None:
+        """The finished operation of a request asked by hand, or None while it is open."""
+        client = self.hosted[slot, node].node.client
+        return client.history[-1] if request not in client.open and client.history else None
+
+
+class WindowedTrial:
+    """The network's side of one trial in flight."""
+
+    def __init__(self, scenario: Scenario, seed: int, slot: int) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.slot = slot
+        self.queue: list[tuple[Any, ...]] = []
+        self.network = Network(scenario, seed, self.queue)
+        self.wakes = [0] * scenario.nodes
+        self.lookahead = scenario.lookahead_us
+        self.until = scenario.end_us
+        self.rounds = 0
+
+    def plan(self) -> list[tuple[int, int, int, list[Any]]]:
+        """The next window: (slot, node, until, arrivals) for each node that has something to do; empty once time has come to `until`."""
+        queue, network = self.queue, self.network
+        while True:
+            wake = min(self.wakes)
+            if not queue or queue[0][0] > wake:
+                now = wake
+                break
+            now = queue[0][0]
+            if queue[0][1] >= 0 or now > self.until:
+                break
+            network.happen(heappop(queue))
+        if now > self.until:
+            return []
+        limit = min(now + self.lookahead, self.until + 1)
+        agenda = network.agenda
+        while agenda and agenda[0] <= now:
+            heappop(agenda)
+        if agenda and agenda[0] < limit:
+            limit = agenda[0]
+        inboxes: dict[int, list[Any]] = {}
+        while queue and queue[0][0] < limit:
+            due, node, cls, src, counter, *rest = heappop(queue)
+            if cls == DELIVERY:
+                inboxes.setdefault(node, []).append((due, cls, src, counter, rest[1], rest[2], rest[3], rest[0]))
+            else:
+                inboxes.setdefault(node, []).append((due, cls, src, counter, 0, 0, 0, rest))
+        self.rounds += 1
+        slot, wakes = self.slot, self.wakes
+        return [(slot, node, limit, inboxes.get(node, [])) for node in range(len(wakes)) if node in inboxes or wakes[node] < limit]
+
+    def absorb(self, reports: list[tuple[int, int, list[Deed]]]) -> None:
+        """What the nodes did in the window, as (node, next wake, deeds): judged in the order (time, node, the node's own)."""
+        merged: list[tuple[int, int, Deed]] = []
+        for node, wake, deeds in reports:
+            self.wakes[node] = wake
+            for deed in deeds:
+                merged.append((deed[1], node, deed))
+        if len(reports) > 1:
+            merged.sort(key=_when)
+        network = self.network
+        for t, node, (what, _, counter, dst, kind, size, body) in merged:
+            if what == SENT:
+                network.send(t, node, counter, dst, body, kind, size)
+            elif what == ROLE:
+                network.role(t, node, _text.decode(body))
+            elif what == CLOSED:
+                network.close(t, node, dst)
+            else:
+                network.connect(t, node, dst)
+
+    def record(self, parts: list[bytes]) -> Record:
+        """The record, from what every node left."""
+        return assemble(self.scenario, self.seed, self.network, [_leavings.decode(part) for part in parts])
+
+
+def _when(item: tuple[int, int, Deed]) -> tuple[int, int]:
+    return item[0], item[1]
+
+
+def simulate_in_windows(scenario: Scenario, seed: int) -> Record:
+    """The windowed loop in one process, without Ray: what the engine `actors` does, for tests."""
+    host, trial = NodeHost(), WindowedTrial(scenario, seed, 0)
+    host.open([(0, node, scenario, seed) for node in range(scenario.nodes)])
+    while orders := trial.plan():
+        trial.absorb([report[1:] for report in _reports.decode(host.round(_encode(orders)))])
+    return trial.record([host.finish(0, node) for node in range(scenario.nodes)])
+
+
+__all__ = ["NodeHost", "WindowedTrial", "simulate_in_windows", "CONNECTED"]
