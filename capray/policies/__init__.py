@@ -17,6 +17,7 @@ POLICIES = {
     "zookeeper": "capray.policies.zookeeper:ZooKeeper",
     "cassandra": "capray.policies.cassandra:Cassandra",
     "write-all": "capray.policies.write_all:WriteAll",
+    "postgres": "capray.policies.postgres:Postgres",
     "abd": "capray.policies.abd:Abd",
 }
 

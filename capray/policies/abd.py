@@ -60,7 +60,7 @@ class Abd(Replica):
         self.majority = nodes // 2 + 1
         self.data: dict[str, tuple[Tag, Any]] = {}
         self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
-        self.handlers = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
+        self.handlers: dict[Any, Any] = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
 
     def peek(self, key: str) -> Any:
         return self.data.get(key, (None, None))[1]
@@ -103,6 +103,8 @@ class Abd(Replica):
             self.data[message.key] = (message.tag, message.value)
             self.applied(message.key, message.value, message.tag, (held[1],) if held[1] is not None else ())
             self.persist(message)
+        elif message.tag < held[0]:
+            self.applied(message.key, message.value, message.tag, late=True)
         self.send(src, Stored(message.operation))
 
     def on_stored(self, src: int, message: Stored) -> None:

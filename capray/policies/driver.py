@@ -1,0 +1,265 @@
+"""The client's side of a database server: PostgreSQL manual 34.1 (libpq: several hosts, target_session_attrs), and a pool as asyncpg's.
+
+Decides: when a query goes out, when its connection is given up, and what its caller is then told.  May not know: what the server does.
+A query is never sent twice.  One that was sent and not answered before its connection ended is of unknown outcome (a write: `info`; a read:
+`fail`); one that was never sent certainly did not happen (`fail`).
+The pool: each query has a connection for itself; an idle one is taken (last in, first out), else a new one is opened (`Startup`, `Ready`) and
+the query follows.  A query given up takes its connection with it.  So a cut leaves as many queries of unknown outcome as there were
+connections, and after that nothing is sent: the clients of the measured run (reference/real_servers) had 1 such write, and 288 refused.
+Simplified, and why: all of a pool's connections share one TCP connection here, as they share path and server.  Where a query times out and
+nothing at all was heard since it was asked, that one is closed.  From then on each request dials for itself (SYN at once, after 1 s, 3 s, ...):
+after a cut new requests are served at once, while one begun in the cut is served only if its own next try comes before its time-out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from capray.replica import READ, RESPONSE, WRITE, Message, Replica, Request
+
+RESET = "connection reset with the query in flight"
+REFUSED = "connection refused"
+UNREACHED = "could not connect"
+READ_ONLY = "cannot execute in a read-only transaction"
+TERMINATED = "terminating connection: the server was rewound"
+SILENT = "query timed out"
+SYN_RETRY_US = 1_000_000  # tcp(7): then doubling
+FOREVER = 1 << 62
+NEVER = -(1 << 62)  # before any clock, however skewed
+
+
+class Select(Message, frozen=True):
+    """A client's read.  `id` is the asking node's request."""
+
+    kind = READ
+    client = True
+    id: int
+    key: str
+
+
+class Update(Message, frozen=True):
+    """A client's write, a transaction of its own."""
+
+    kind = WRITE
+    client = True
+    id: int
+    key: str
+    value: Any
+
+
+class Result(Message, frozen=True):
+    """The server's answer to query `id`, in a history's terms: outcome, result, error."""
+
+    kind = RESPONSE
+    client = True
+    id: int
+    outcome: str
+    value: Any = None
+    error: str | None = None
+
+
+class Cancel(Message, frozen=True):
+    """The driver gave query `id` up and asks the server to stop it (a CancelRequest, PostgreSQL manual 55.2.8): it may be too late."""
+
+    client = True
+    id: int
+
+
+class Startup(Message, frozen=True):
+    """A new connection's first packet (PostgreSQL manual 55.2.1), on behalf of query `id`."""
+
+    client = True
+    id: int
+
+
+class Ready(Message, frozen=True):
+    """The server's process for the new connection stands by (ReadyForQuery), or would serve reads only (a standby)."""
+
+    client = True
+    id: int
+    read_only: bool = False
+
+
+class Asked(msgspec.Struct):
+    """A query that waits for its answer; `at`: when its client asked, microseconds of this node's clock; `refused`: by how many hosts.
+    While it has no connection: `syn`, when it last tried to open one, and `again`, when it next does."""
+
+    query: Select | Update
+    at: int
+    sent: bool
+    syn: int
+    again: int
+    refused: int = 0
+
+
+class Driver:
+    """A node's pool of connections to the first of `hosts` that takes it.  The owner passes its events on; answers go to the owner's clients.
+
+    `connected`: whether there is a path, as far as the node knows.  `query_timeout_us` runs from the request to the answer;
+    `connect_timeout_us` from the request to the sending, where there is no idle connection.  `may_close`: whether silence may close the path
+    (not where others use it too: a standby's client shares it with replication)."""
+
+    def __init__(self, owner: Replica, hosts: tuple[int, ...], query_timeout_us: int, connect_timeout_us: int, may_close: bool = True) -> None:
+        self.owner = owner
+        self.hosts = hosts
+        self.server = hosts[0]
+        self.query_timeout_us = query_timeout_us
+        self.connect_timeout_us = connect_timeout_us
+        self.may_close = may_close
+        self.open = [True] * len(hosts)
+        self.connected = True
+        self.idle = 1
+        self.heard = NEVER
+        self.asked: dict[int, Asked] = {}
+        self.dialled = NEVER
+        self.armed = 0  # when the timer is due (0: not set)
+
+    def lost_at_boot(self) -> None:
+        """The process was started again: no connection is open, but within the node."""
+        self.open = [host == self.owner.node for host in self.hosts]
+        self.connected = self.open[0]
+        self.idle = int(self.connected)
+
+    def ask(self, request: Request) -> None:
+        """Send a client's request to the server, on an idle connection or a new one."""
+        owner = self.owner
+        query = Select(request.id, request.key) if request.f == "read" else Update(request.id, request.key, request.value)
+        sent = self.idle > 0
+        asked = self.asked[request.id] = Asked(query, owner.now, sent, owner.now, owner.now + SYN_RETRY_US)
+        if sent:
+            self.idle -= 1
+            owner.send(self.server, query)
+        else:
+            self._open(asked)
+        due = self._due(asked)
+        if not self.armed or due < self.armed:
+            self._arm(due)
+
+    def _open(self, asked: Asked) -> None:
+        """Open a connection for a query: a packet on the path, or a dial of its own."""
+        if self.connected:
+            asked.again = FOREVER
+            self.owner.send(self.server, Startup(asked.query.id))
+        else:
+            now = self.owner.now
+            asked.again = now + max(SYN_RETRY_US, 2 * (now - asked.syn))
+            asked.syn = self.dialled = now
+            if self.may_close:
+                self.owner.close(self.server)
+            self.owner.connect(self.server)
+
+    def answered(self, src: int, result: Result) -> None:
+        """The server has answered; an answer to a query that was given up is ignored."""
+        if src == self.server:
+            self.heard = self.owner.now
+            if self.asked.pop(result.id, None) is not None:
+                self.idle += 1
+                self.owner.reply(result.id, result.outcome, result.value, result.error)
+            if result.error in (READ_ONLY, TERMINATED):
+                self._next_host()
+
+    def ready(self, src: int, message: Ready) -> None:
+        """A new connection is open; if its query was given up meanwhile, it is idle.  A standby will not do: the next host."""
+        if src != self.server:
+            return
+        self.heard = self.owner.now
+        asked = self.asked.get(message.id)
+        if message.read_only:
+            if asked is None:
+                self._next_host()
+            else:
+                self._refuse(asked, READ_ONLY)
+                self._next_host((asked,))
+        elif asked is None or asked.sent:
+            self.idle += 1
+        else:
+            asked.sent = True
+            self.owner.send(self.server, asked.query)
+
+    def on_connected(self, peer: int) -> None:
+        """A path to a host is open: for the queries that this dial was for."""
+        if peer in self.hosts:
+            self.open[self.hosts.index(peer)] = True
+        if peer == self.server and not self.connected:
+            self.connected = True
+            for asked in self.asked.values():
+                if not asked.sent and asked.syn == self.dialled:
+                    self._open(asked)
+
+    def on_disconnected(self, peer: int) -> None:
+        """The path was reset, or the dial refused."""
+        if peer in self.hosts:
+            self.open[self.hosts.index(peer)] = False
+        if peer == self.server:
+            self._lose_sent()
+            waiting = tuple(self.asked.values())
+            for asked in waiting:
+                self._refuse(asked, REFUSED)
+            self._next_host(waiting)
+
+    def on_timer(self) -> None:
+        """Give up what is due; and the path, where nothing at all was heard since such a query was asked: the next host."""
+        owner = self.owner
+        self.armed = 0
+        silent = False
+        for asked in [asked for asked in self.asked.values() if self._due(asked) <= owner.now]:
+            if not asked.sent and owner.now < asked.at + self.connect_timeout_us:
+                self._open(asked)
+                continue
+            self._give_up(asked, SILENT if asked.sent else UNREACHED)
+            if self.heard <= asked.at:
+                silent = True
+            elif asked.sent:
+                owner.send(self.server, Cancel(asked.query.id))
+        if silent and self.server != owner.node:
+            self._abandon()
+        if self.asked:
+            self._arm(min(map(self._due, self.asked.values())))
+
+    def _abandon(self) -> None:
+        if self.connected and self.may_close:
+            self.owner.close(self.server)
+            self.open[self.hosts.index(self.server)] = False
+            self._lose_sent()
+            for asked in self.asked.values():
+                asked.again = asked.syn + SYN_RETRY_US
+                while asked.again <= self.owner.now:
+                    asked.again += 2 * (asked.again - asked.syn)
+        self._next_host()
+
+    def _lose_sent(self) -> None:
+        for asked in list(self.asked.values()):
+            if asked.sent:
+                self._give_up(asked, RESET)
+
+    def _refuse(self, asked: Asked, why: str) -> None:
+        asked.refused += 1
+        if asked.refused >= len(self.hosts):
+            self._give_up(asked, why)
+
+    def _next_host(self, refused: tuple[Asked, ...] = ()) -> None:
+        """Where there is one host, it is the same again.  The queries that the last one refused go on there at once."""
+        at = (self.hosts.index(self.server) + 1) % len(self.hosts)
+        self.server = self.hosts[at]
+        self.connected = self.open[at]
+        self.idle = 0
+        for asked in refused:
+            if asked.query.id in self.asked:
+                asked.syn = self.owner.now
+                self._open(asked)
+
+    def _due(self, asked: Asked) -> int:
+        if asked.sent:
+            return asked.at + self.query_timeout_us
+        return min(asked.at + self.connect_timeout_us, asked.again)
+
+    def _arm(self, due: int) -> None:
+        self.armed = due
+        self.owner.set_timer("driver", due - self.owner.now)
+
+    def _give_up(self, asked: Asked, why: str) -> None:
+        del self.asked[asked.query.id]
+        unknown = asked.sent and type(asked.query) is Update
+        self.owner.reply(asked.query.id, "info" if unknown else "fail", None, why)

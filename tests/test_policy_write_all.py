@@ -1,0 +1,441 @@
+"""Write-all by two-phase commit: its sources sentence by sentence, and linearizable under random cuts and crashes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capray.checkers.zones import linearizable_register
+from capray.errors import InputError
+from capray.faults import Fault
+from capray.policies.two_phase import Abort, Prepare, Vote
+from capray.policies.write_all import WriteAll, WriteAllSettings
+from capray.replica import ACK, WRITE, Message, Replica, Request
+from capray.scenario import Scenario
+from capray.streams import Stream
+from capray.testing import FakeLink
+from capray.trial import Trial
+
+S = 1_000_000
+
+
+def lines(link: FakeLink, *words: str) -> list[str]:
+    """The transcript's lines that hold all these words."""
+    return [line for line in link.log if all(word in line for word in words)]
+
+
+def outcomes(link: FakeLink, *requests: int) -> list[str]:
+    return [link.replies[each].outcome if each in link.replies else "waits" for each in requests]
+
+
+def test_a_commit_as_a_transcript() -> None:
+    link = FakeLink(WriteAll, nodes=3)
+    link.wait(link.request(0, "write", "x", "a"))
+    assert link.transcript() == (
+        "    0.000ms client -> 0 #1 write(x='a')\n"
+        "    0.250ms 0 -> 1 Prepare(tid=(0, 1, 1), age=(0, 0, 1), key='x', value='a')\n"
+        "    0.250ms 0 -> 2 Prepare(tid=(0, 1, 1), age=(0, 0, 1), key='x', value='a')\n"
+        "    0.600ms 1 -> 0 Vote(tid=(0, 1, 1), yes=True, version=0)\n"
+        "    0.600ms 2 -> 0 Vote(tid=(0, 1, 1), yes=True, version=0)\n"
+        "    0.700ms 0 -> 0 Decision(tid=(0, 1, 1), key='x', value='a', version=1)\n"
+        "    0.950ms 0 -> 1 Commit(tid=(0, 1, 1), key='x', version=1)\n"
+        "    0.950ms 0 -> 2 Commit(tid=(0, 1, 1), key='x', version=1)\n"
+        "    1.300ms 1 -> 0 Confirm(tid=(0, 1, 1))\n"
+        "    1.300ms 2 -> 0 Confirm(tid=(0, 1, 1))\n"
+        "    1.300ms 0 -> client #1 ok\n"
+    )
+    assert link.values("x") == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 5])
+def test_reads_are_local_and_see_the_last_write_at_any_cluster_size(nodes: int) -> None:
+    link = FakeLink(WriteAll, nodes)
+    assert link.wait(link.request(nodes - 1, "read", "x")).result is None
+    for value in "ab":
+        link.wait(link.request(0, "write", "x", value))
+    read = link.request(nodes - 1, "read", "x")
+    assert link.replies[read].result == "b" and link.replies[read].at == link.now, "no message was needed"
+    assert [(each.value, each.order, each.superseded) for each in link.versions if each.node == 0] == [("a", (1,), ()), ("b", (2,), ("a",))]
+
+
+def test_a_read_of_a_key_with_a_prepared_write_waits_and_others_do_not() -> None:
+    link = FakeLink(WriteAll, nodes=2)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.request(0, "write", "x", "b")
+    link.run_for(300)
+    waits, other = link.request(1, "read", "x"), link.request(1, "read", "y")
+    assert outcomes(link, waits, other) == ["waits", "ok"]
+    assert link.wait(waits).result == "b"
+
+
+def test_under_a_cut_writes_are_refused_everywhere_and_reads_served_everywhere() -> None:
+    """The thought experiment's C choice: "not prepared everywhere is aborted and refused"."""
+    link = FakeLink(WriteAll, nodes=5)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.cut([[0, 1], [2, 3, 4]])
+    writes = [link.request(node, "write", "x", f"refused by {node}") for node in range(5)]
+    link.run_for(500_000)
+    assert outcomes(link, *writes) == ["fail"] * 5
+    reads = [link.request(node, "read", "x") for node in range(5)]
+    link.run_for(1_000)
+    assert [link.replies[each].result for each in reads] == ["a"] * 5
+    link.heal()
+    link.run_for(3_000_000)
+    assert link.values("x") == ["a"] * 5, "what was refused never shows, although its prepares arrive now"
+    assert link.wait(link.request(3, "write", "x", "b")).outcome == "ok"
+
+
+def test_decided_but_unconfirmed_is_info_and_lands_after_the_cut() -> None:
+    link = FakeLink(WriteAll, nodes=3)
+    write = link.request(0, "write", "x", "a")
+    link.run_for(650)
+    link.cut([[0, 1], [2]])
+    link.run_for(10_000_000)
+    assert outcomes(link, write) == ["info"]
+    assert link.values("x") == ["a", "a", None], "node 2 is in doubt"
+    in_doubt, elsewhere = link.request(2, "read", "x"), link.request(1, "read", "x")
+    link.run_for(1_000_000)
+    assert outcomes(link, in_doubt, elsewhere) == ["waits", "ok"], "a read of a key in doubt waits: the old value may be overwritten"
+    link.heal()
+    assert link.wait(in_doubt).result == "a"
+    link.run_for(3_000_000)
+    assert link.replica(0).transactions == {} and link.replica(2).in_doubt == {}, "confirmed by all, and forgotten"
+
+
+def test_cooperative_termination_finds_the_commit_at_another_participant() -> None:
+    """BHG 7.4: "p may be able to terminate ... if it can communicate with a process that knows the decision"; the coordinator is down."""
+    link = FakeLink(WriteAll, nodes=3)
+    link.request(0, "write", "x", "a")
+    link.run_for(650)
+    link.cut([[0, 1], [2]], mode="drop")
+    link.run_for(100_000)
+    link.crash(0, host=True)
+    link.heal()
+    read = link.request(2, "read", "x")
+    link.run_for(2_500_000)
+    assert link.replies[read].result == "a"
+    assert lines(link, "1 -> 2 Commit")
+
+
+def test_cooperative_termination_aborts_where_someone_has_not_voted_and_that_one_never_will() -> None:
+    """BHG 7.4: "q has not yet voted: q can unilaterally decide Abort" """
+    link = FakeLink(WriteAll, nodes=3)
+    link.cut_one_way(0, 2)
+    link.request(0, "write", "x", "a")
+    link.run_for(300)
+    link.crash(0)
+    read = link.request(1, "read", "x")
+    link.run_for(2_500_000)
+    assert link.replies[read].outcome == "ok" and link.replies[read].result is None
+    assert lines(link, "2 -> 1 Abort")
+    link.heal()
+    link.restart(0)
+    link.run_for(3_000_000)
+    assert link.values("x") == [None] * 3
+    assert not lines(link, "2 -> 0 Vote", "yes=True")
+
+
+def test_all_voted_and_no_coordinator_blocks_until_it_is_back() -> None:
+    """BHG 7.3: a process is blocked if it voted Yes and all that it can ask are uncertain too."""
+    link = FakeLink(WriteAll, nodes=3)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.request(0, "write", "x", "b")
+    link.run_for(590)
+    link.crash(0)
+    reads = [link.request(node, "read", "x") for node in (1, 2)]
+    link.run_for(60_000_000)
+    assert outcomes(link, *reads) == ["waits", "waits"]
+    link.restart(0)
+    assert [link.wait(each).result for each in reads] == ["a", "a"], "no commit record: presumed aborted (R*)"
+
+
+def test_a_commit_record_that_was_synced_binds_the_coordinator_that_wakes() -> None:
+    link = FakeLink(WriteAll, nodes=3)
+    write = link.request(0, "write", "x", "a")
+    link.run_for(750)
+    link.cut([[0]], mode="drop")
+    link.run_for(1_000)
+    link.crash(0, host=True)
+    assert outcomes(link, write) == ["info"]
+    link.heal()
+    link.restart(0)
+    link.run_for(2_500_000)
+    assert link.values("x") == ["a"] * 3
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_a_participant_wakes_in_doubt_with_its_lock(host: bool) -> None:
+    link = FakeLink(WriteAll, nodes=2)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.request(0, "write", "x", "b")
+    link.run_for(590)
+    link.cut([[0], [1]], mode="drop")
+    link.crash(1, host=host)
+    link.run_for(1_000_000)
+    link.restart(1)
+    read = link.request(1, "read", "x")
+    link.run_for(5_000_000)
+    assert outcomes(link, read) == ["waits"]
+    link.heal()
+    assert link.wait(read).result == "a", "its vote was lost on the way, so the coordinator refused the write"
+    assert link.wait(link.request(1, "write", "x", "c")).outcome == "ok"
+
+
+def test_concurrent_writes_of_one_key_from_everywhere_all_commit_without_deadlock() -> None:
+    link = FakeLink(WriteAll, nodes=5)
+    writes = [link.request(node, "write", "x", f"{node}.{i}") for i in range(2) for node in range(5)]
+    link.run_for(400_000)
+    assert outcomes(link, *writes) == ["ok"] * 10
+    orders = [[each.value for each in link.versions if each.node == node] for node in range(5)]
+    assert orders == [orders[0]] * 5 and len(orders[0]) == 10
+
+
+def test_an_older_write_waits_and_a_younger_one_gives_way() -> None:
+    """Rosenkrantz, Stearns and Lewis 1978, WAIT-DIE: "if the requester is older it waits, else it dies" and restarts with its old age."""
+    link = FakeLink(WriteAll, nodes=3)
+    link.request(2, "write", "x", "old")
+    link.run_for(10)
+    link.request(1, "write", "x", "young")
+    link.run_for(260)
+    assert not lines(link, "Vote", "yes=False")
+    link.run_for(100_000)
+    assert len(lines(link, "Vote(tid=(1, 2, 1), yes=False")) == 2, "at nodes 0 and 2, which the older one held"
+    assert lines(link, "Prepare(tid=(1, 2, 2), age=(10, 1, 2)")
+    assert link.values("x") == ["young"] * 3
+
+
+def test_a_write_is_refused_at_its_time_out_also_while_it_waits_for_its_turn() -> None:
+    link = FakeLink(WriteAll, nodes=2, settings=WriteAllSettings(prepare_timeout_us=100_000))
+    link.cut([[0], [1]])
+    first = link.request(0, "write", "x", "a")
+    link.run_for(60_000)
+    second = link.request(0, "write", "x", "b")
+    link.run_for(40_000)
+    assert outcomes(link, first, second) == ["fail", "waits"]
+    link.run_for(60_000)
+    assert outcomes(link, second) == ["fail"]
+
+
+def test_a_late_vote_does_not_revive_a_refused_write() -> None:
+    link = FakeLink(WriteAll, nodes=2)
+    link.request(0, "write", "x", "a")
+    link.run_for(400)
+    link.cut_one_way(1, 0)
+    link.run_for(600_000)
+    assert [each.outcome for each in link.replies.values()] == ["fail"]
+    link.heal()
+    link.run_for(5_000_000)
+    assert lines(link, "1 -> 0 Vote", "yes=True") and not lines(link, "Commit")
+
+
+def test_a_lost_confirmation_is_asked_for_again() -> None:
+    link = FakeLink(WriteAll, nodes=2)
+    write = link.request(0, "write", "x", "a")
+    link.run_for(980)
+    link.cut_one_way(1, 0, mode="drop")
+    link.run_for(5_000_000)
+    link.heal()
+    link.run_for(2_000_000)
+    assert outcomes(link, write) == ["info"] and link.replica(0).transactions == {}
+
+
+@pytest.mark.parametrize("name", ["prepare_timeout_us", "confirm_timeout_us", "inquiry_interval_us", "retry_us"])
+def test_times_must_be_positive(name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        FakeLink(WriteAll, nodes=2, settings=WriteAllSettings(**{name: 0}))
+
+
+# ---- linearizable at all times --------------------------------------------------------------------------------------------------------
+
+
+class Put(Message, frozen=True):
+    kind = WRITE
+    id: int
+    key: str
+    value: Any
+
+
+class Done(Message, frozen=True):
+    kind = ACK
+    id: int
+
+
+class NaiveWriteAll(Replica):
+    """Broken on purpose, not the C choice: each node stores at once; what was not confirmed by all in time is refused and stays behind."""
+
+    name = "naive-write-all"
+    MESSAGES = (Put, Done)
+
+    def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
+        super().__init__(node, nodes, settings, stream)
+        self.data: dict[str, Any] = {}
+        self.missing: dict[int, int] = {}
+
+    def on_restart(self, journal: list[Any]) -> None:
+        self.data = {key: value for key, value in journal}
+
+    def peek(self, key: str) -> Any:
+        return self.data.get(key)
+
+    def on_request(self, request: Request) -> None:
+        if request.f == "read":
+            self.reply(request.id, "ok", self.data.get(request.key))
+            return
+        self.missing[request.id] = self.nodes
+        self.set_timer(request.id, 500_000)
+        for peer in range(self.nodes):
+            self.send(peer, Put(request.id, request.key, request.value))
+
+    def on_message(self, src: int, message: Any) -> None:
+        if isinstance(message, Put):
+            self.data[message.key] = message.value
+            self.persist((message.key, message.value))
+            self.send(src, Done(message.id))
+        elif message.id in self.missing:
+            self.missing[message.id] -= 1
+            if not self.missing[message.id]:
+                del self.missing[message.id]
+                self.reply(message.id, "ok")
+
+    def on_timer(self, name: Any) -> None:
+        if self.missing.pop(name, 0):
+            self.reply(name, "fail")
+
+
+class CommitsOnMajority(WriteAll):
+    """Broken on purpose: it does not wait for every vote."""
+
+    def _on_vote(self, src: int, message: Vote) -> None:
+        t = self._find(message.tid)
+        if t is not None and t.phase == 1 and message.yes:
+            t.missing = 0
+        super()._on_vote(src, message)
+
+
+class ForgetsItsVote(WriteAll):
+    """Broken on purpose: the prepared record is not replayed."""
+
+    def _replay(self, record: Any) -> None:
+        if not isinstance(record, Prepare):
+            super()._replay(record)
+
+
+class ReadsThroughLocks(WriteAll):
+    """Broken on purpose: a read does not wait for a prepared write."""
+
+    def on_request(self, request: Request) -> None:
+        if request.f == "read":
+            self.reply(request.id, "ok", self.peek(request.key))
+        else:
+            super().on_request(request)
+
+
+class OkWhenDecided(ForgetsItsVote):
+    """Broken on purpose: the client is told before all have confirmed, and a participant may forget what it promised."""
+
+    def _on_logged(self, src: int, message: Any) -> None:
+        super()._on_logged(src, message)
+        t = self.transactions.get(message.tid[1])
+        if t is not None:
+            self._finish(t)
+
+
+class GuessesAbort(WriteAll):
+    """Broken on purpose: a participant in doubt gives up by itself."""
+
+    def _inquire(self, tid: Any, key: str) -> None:
+        self.send(self.node, Abort(tid, key))
+
+
+def trouble(policy: type[Replica], seed: int, steps: int = 60, nodes: int = 3) -> FakeLink:
+    """Clients everywhere on two keys, while links are cut (hold or drop, whole or one way) and processes and hosts crash; at last all is well
+    and every node reads every key."""
+    link, dice = FakeLink(policy, nodes, seed=seed), Stream(seed, "trouble")
+    for step in range(steps):
+        node, key, what = dice.below(nodes), "xy"[dice.below(2)], dice.below(100)
+        if what < 40:
+            link.request(node, "write", key, step, session=step)
+        elif what < 80:
+            link.request(node, "read", key, session=step)
+        elif what < 86:
+            link.cut([[node]], mode="hold" if dice.below(2) else "drop")
+        elif what < 88:
+            link.cut_one_way(node, (node + 1) % nodes)
+        elif what < 93:
+            link.heal()
+        elif link.is_up(node):
+            link.crash(node, host=bool(dice.below(2)))
+        else:
+            link.restart(node)
+        link.run_for((10, 200, 700, 3_000, 400_000, 1_500_000)[dice.below(6)])
+    link.heal()
+    for node in range(nodes):
+        if not link.is_up(node):
+            link.restart(node)
+    link.run_for(20_000_000)
+    for node in range(nodes):
+        for key in "xy":
+            link.request(node, "read", key, session=steps + 1)
+    link.run_for(10_000)
+    return link
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_linearizable_through_random_cuts_and_crashes_and_whole_after_them(block: int) -> None:
+    answers = {"ok": 0, "fail": 0, "info": 0}
+    for seed in range(block * 50, block * 50 + 50):
+        link = trouble(WriteAll, seed)
+        verdict = linearizable_register(link.history())
+        assert verdict.status == "valid", f"seed {seed}: {verdict}\n{link.transcript()}"
+        for node in range(3):
+            replica = link.replica(node)
+            assert not replica.in_doubt and not replica.transactions, f"seed {seed}: node {node} never learnt the end\n{link.transcript()}"
+        assert all(len(set(map(str, link.values(key)))) == 1 for key in "xy"), f"seed {seed}"
+        assert len(link.replies) == len(link.requests), f"seed {seed}: all is healed, and somebody still waits"
+        for reply in link.replies.values():
+            answers[reply.outcome] += 1
+    assert min(answers.values()) > 25, f"the trouble must bite: {answers}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_linearizable_in_the_engine_under_cuts_of_all_shapes_and_crashes(seed: int) -> None:
+    shapes = ["majority", "one-way", "ring", "bridge", "isolate", "halves"]
+    cuts = tuple(Fault(at_us=(2 + 3 * i) * S, for_us=1_100_000 + 177_000 * i, shape=shape) for i, shape in enumerate(shapes))
+    crashes = (
+        Fault(kind="crash-process", at_us=3 * S, for_us=900_000, nodes=(0,)),
+        Fault(kind="crash-host", at_us=7 * S, for_us=900_000, nodes=(1,)),
+        Fault(kind="pause", at_us=11 * S, for_us=900_000, nodes=(2,)),
+    )
+    trial = Trial(Scenario(policy="write-all", nodes=5, faults=cuts + crashes).resolved(), seed)
+    trial.advance(trial.scenario.end_us)
+    history = trial.record().history
+    assert linearizable_register(history).status == "valid"
+    for node in trial.nodes:
+        assert isinstance(node.replica, WriteAll) and not node.replica.in_doubt and not node.replica.transactions
+    finals: dict[str | None, set[str]] = {}
+    for each in history:
+        if each.final:
+            finals.setdefault(each.key, set()).add(f"{each.type} {each.result}")
+    assert all(len(seen) == 1 for seen in finals.values()), finals
+    assert min(sum(each.type == what for each in history) for what in ("ok", "fail", "info")) > 0
+
+
+@pytest.mark.parametrize("mutant", [NaiveWriteAll, CommitsOnMajority, ForgetsItsVote, ReadsThroughLocks, OkWhenDecided, GuessesAbort])
+def test_the_checker_catches_mutants(mutant: type[Replica]) -> None:
+    for seed in range(400):
+        link = trouble(mutant, seed)
+        if linearizable_register(link.history()).status == "invalid":
+            return
+    raise AssertionError(f"{mutant.__name__} passed for linearizable")
+
+
+def test_naive_write_all_leaves_the_refused_value_on_one_side() -> None:
+    """"A naive write-to-all that leaves the refused value on one side is not the C choice." """
+    link = FakeLink(NaiveWriteAll, nodes=2)
+    link.cut([[0], [1]], mode="drop")
+    write = link.request(0, "write", "x", "refused")
+    link.run_for(600_000)
+    read = link.wait(link.request(0, "read", "x"))
+    assert outcomes(link, write) == ["fail"] and read.result == "refused"
+    assert linearizable_register(link.history()).status == "invalid"
