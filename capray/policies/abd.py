@@ -74,15 +74,24 @@ class Abd(Replica):
         self.to_all(Ask(request.id, request.key))
 
     def to_all(self, message: Message) -> None:
+        """To every other node over the network; to this node's own replica without it."""
         for peer in range(self.nodes):
-            self.send(peer, message)
+            if peer != self.node:
+                self.send(peer, message)
+        self.on_message(self.node, message)
 
     def on_message(self, src: int, message: Any) -> None:
         self.handlers[type(message)](src, message)
 
     def on_ask(self, src: int, message: Ask) -> None:
         tag, value = self.data.get(message.key, ((0, 0), None))
-        self.send(src, Newest(message.operation, tag, value))
+        self.answer(src, Newest(message.operation, tag, value))
+
+    def answer(self, src: int, message: Message) -> None:
+        if src == self.node:
+            self.on_message(src, message)
+        else:
+            self.send(src, message)
 
     def on_newest(self, src: int, message: Newest) -> None:
         state = self.running.get(message.operation)
@@ -105,7 +114,7 @@ class Abd(Replica):
             self.persist(message)
         elif message.tag < held[0]:
             self.applied(message.key, message.value, message.tag, late=True)
-        self.send(src, Stored(message.operation))
+        self.answer(src, Stored(message.operation))
 
     def on_stored(self, src: int, message: Stored) -> None:
         state = self.running.get(message.operation)

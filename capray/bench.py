@@ -1,0 +1,150 @@
+"""`capray bench`: capray's speed and size, each figure beside its baseline, measured in one run on one machine.
+
+Decides: what is measured and how often.  A rate is the best of several alternating runs (the machine's noise only ever slows);
+ratios compare rates of the same run.  The workload is the majority register of capray.policies.abd on 5 nodes, without faults.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+from capray.baselines import SimpyCallbacks, SimpyStore, naive_rate
+from capray.scenario import Scenario, from_dict
+from capray.trial import Trial, simulate
+
+RATE = 400.0  # operations a second and node
+Figure = dict[str, Any]
+
+
+def quorum_scenario(nodes: int = 5, load: str = "1s", rate: float = RATE) -> Scenario:
+    """The workload of every figure: a majority register, no faults, disks of no cost (as in the baselines)."""
+    return from_dict({"policy": "abd", "nodes": nodes, "disk": "memory", "duration": load, "quiet": "0s", "workload": {"rate": rate, "deadline": "100ms"}})
+
+
+def figure(name: str, value: float, unit: str, baseline: str = "", baseline_value: float | None = None) -> Figure:
+    """One line of the bench."""
+    ratio = None if not baseline_value else round(value / baseline_value, 3)
+    return {"name": name, "value": round(value, 3), "unit": unit, "baseline": baseline or None,
+            "baseline_value": None if baseline_value is None else round(baseline_value, 3), "ratio": ratio}
+
+
+def local_rate(scenario: Scenario, seed: int = 0) -> float:
+    """Messages a second of one trial on engine `local`."""
+    began = time.perf_counter()
+    record = simulate(scenario, seed)
+    return record.counters["messages"] / (time.perf_counter() - began)
+
+
+def in_flight_rate(scenario: Scenario, trials: int, chunk: int = 2000) -> float:
+    """Messages a second of `trials` trials advanced in turn, all of them alive, in this process."""
+    flying = [Trial(scenario, seed) for seed in range(trials)]
+    began = time.perf_counter()
+    going = flying
+    while going:
+        going = [trial for trial in going if trial.step(chunk)]
+    spent = time.perf_counter() - began
+    return sum(trial.network.messages for trial in flying) / spent
+
+
+def speed_figures() -> Iterator[Figure]:
+    """`local` against SimPy, on one core."""
+    scenario = quorum_scenario()
+    simulate(scenario, 99)
+    best = {"local": 0.0, "store": 0.0, "callbacks": 0.0}
+    for seed in range(4):
+        best["local"] = max(best["local"], local_rate(scenario, seed))
+        best["store"] = max(best["store"], SimpyStore(5, RATE, 1e6, seed).run())
+        best["callbacks"] = max(best["callbacks"], SimpyCallbacks(5, RATE, 1e6, seed).run())
+    yield figure("local_vs_simpy_store", best["local"], "messages/s", "SimPy, Store and process", best["store"])
+    yield figure("local_vs_simpy_callbacks", best["local"], "messages/s", "SimPy, bare callbacks", best["callbacks"])
+
+
+def scaling_figures() -> Iterator[Figure]:
+    """Cost of a message against trials in flight and against nodes: flat within 20 % is the aim."""
+    load = 4 * 16 * 5 * RATE  # messages of a second of load, about
+    costs: dict[int, float] = {}
+    for _ in range(2):
+        for trials in (1, 8, 64, 512):
+            scenario = quorum_scenario(load=f"{max(5, min(1000, int(4_000_000 / load * 1000 / trials)))}ms")
+            costs[trials] = min(costs.get(trials, 1e9), 1e6 / in_flight_rate(scenario, trials))
+    for trials, cost in costs.items():
+        yield figure(f"local_us_per_message_{trials}_in_flight", cost, "us/message", "1 trial in flight", costs[1])
+    by_nodes: dict[int, float] = {}
+    for _ in range(2):
+        for nodes in (3, 5, 9, 25, 50):
+            scenario = quorum_scenario(nodes, "1s", 5 * RATE * 20 / (nodes * nodes))
+            simulate(scenario, 1)
+            by_nodes[nodes] = min(by_nodes.get(nodes, 1e9), 1e6 / local_rate(scenario, 0))
+    for nodes, cost in by_nodes.items():
+        yield figure(f"local_us_per_message_{nodes}_nodes", cost, "us/message", "3 nodes", by_nodes[3])
+
+
+def memory_figures() -> Iterator[Figure]:
+    """Memory of a trial in flight: what 8 whole trials of the default workload hold at their end, a node."""
+    scenario = from_dict({"policy": "cassandra", "nodes": 5, "faults": [{"shape": "majority", "at": "5s", "for": "20s"}],
+                          "settings": {"replication_factor": 5}, "workload": {"rate": 2}})
+    simulate(scenario, 0)
+    tracemalloc.start()
+    flying = [Trial(scenario, seed) for seed in range(8)]
+    for trial in flying:
+        trial.advance(scenario.end_us)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    yield figure("memory_per_trial_and_node", held / 8 / scenario.nodes / 1e6, "MB", "the limit", 1.0)
+
+
+def ray_figures() -> Iterator[Figure]:
+    """The engines on Ray against the naive design, and against `local`."""
+    from capray import actors
+
+    actors.start_ray()
+    fleet = actors.Fleet()
+    scenario = quorum_scenario(load="500ms")
+    list(fleet.run([(0, quorum_scenario(load="20ms"), 0)]))
+    simulate(scenario, 0)
+    naive = actor = local = 0.0
+    for turn in range(2):
+        naive = max(naive, naive_rate())
+        began = time.perf_counter()
+        messages = sum(record.counters["messages"] for _, record, _ in fleet.run([(i, scenario, i) for i in range(128)], 128))
+        actor = max(actor, messages / (time.perf_counter() - began))
+        local = max(local, local_rate(scenario, turn))
+    began = time.perf_counter()
+    messages = sum(record.counters["messages"] for _, record, _ in actors.run_tasks([(i, scenario, i) for i in range(64)]))
+    tasks = messages / (time.perf_counter() - began)
+    fleet.close()
+    yield figure("actors_128_in_flight_vs_naive", actor, "messages/s", "one Ray call a hop", naive)
+    yield figure("actors_128_in_flight_vs_local", actor, "messages/s", "local, one core", local)
+    yield figure("tasks_vs_local", tasks, "messages/s", "local, one core", local)
+
+
+def checker_figures() -> Iterator[Figure]:
+    """The checkers' growth."""
+    from capray.checkers.bench import bench
+
+    yield from bench()
+
+
+GROUPS = {"local": speed_figures, "scaling": scaling_figures, "memory": memory_figures, "ray": ray_figures, "check": checker_figures}
+
+
+def run_bench(only: str | None, as_json: bool) -> None:
+    """Measure and print, group after group.  Raises InputError for an unknown group."""
+    from capray.errors import wrong
+
+    if only is not None and only not in GROUPS:
+        raise wrong("only", only, "one of " + ", ".join(GROUPS))
+    for name, group in GROUPS.items():
+        if only is None or name == only:
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            for one in group():
+                if as_json:
+                    print(json.dumps(one), flush=True)
+                else:
+                    against = f"   {one['ratio']} x {one['baseline']} ({one['baseline_value']:,})" if one["ratio"] is not None else ""
+                    print(f"{one['name']:44s} {one['value']:>14,} {one['unit']:12s}{against}", flush=True)

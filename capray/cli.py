@@ -1,0 +1,229 @@
+"""The command line: what a user types, what is printed, which exit status.
+
+Decides: options, output, exit statuses (0 done; 1 the answer is "no"; 2 the request was wrong, in one line).  May not know: how anything is computed.
+`--json` prints one JSON object a line on standard output and nothing else; progress goes to standard error.
+Each command imports what it needs when it runs, so that `capray --help` starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from capray.errors import InputError, duration_us, show_us, wrong
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The CAP theorem as a measured, reproducible experiment.")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, nothing else.")]
+Engine = Annotated[str, typer.Option(help="actors (each node a Ray actor), tasks (a trial in a Ray task), local (no Ray).")]
+Address = Annotated[Optional[str], typer.Option(help="Address of a running Ray cluster, or auto; without it, Ray starts on this machine.")]
+
+
+def main() -> None:
+    """Entry point.  Errors of the request are one line and status 2; an interrupt is status 130."""
+    try:
+        status = app(standalone_mode=False)
+    except InputError as error:
+        _stop(str(error), 2)
+    except typer.Exit as stop:
+        _leave(stop.exit_code)
+    except typer.Abort:
+        _stop("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt:
+        _stop("interrupted; what was finished is kept", 130)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a click usage error speaks for itself
+            raise
+        _stop(str(error.format_message()), 2)
+    else:
+        _leave(int(status or 0))
+
+
+def _stop(message: str, status: int) -> None:
+    print(f"capray: {message}", file=sys.stderr)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def show(value: object) -> None:
+    """One JSON object on one line."""
+    print(json.dumps(value), flush=True)
+
+
+def command_line() -> str:
+    """The command as it was typed, for manifests."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs as a dict.  Raises InputError for a pair without `=`."""
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise wrong("--set", pair, "KEY=VALUE")
+        out[name.replace("-", "_")] = value
+    return out
+
+
+@app.command()
+def run(
+    scenario: Annotated[Optional[Path], typer.Argument(help="A scenario in TOML; options override it.")] = None,
+    policy: Annotated[Optional[str], typer.Option(help="A policy's name (see `capray policies`), or package.module:Class.")] = None,
+    nodes: Annotated[Optional[int], typer.Option(help="Nodes of the simulated cluster.")] = None,
+    seed: Annotated[int, typer.Option(help="The trial's seed.")] = 0,
+    partition: Annotated[Optional[str], typer.Option(help="A shape's name, or groups: 0,1|2,3,4.")] = None,
+    at: Annotated[str, typer.Option(help="When the cut begins.")] = "10s",
+    for_: Annotated[str, typer.Option("--for", help="How long it lasts, or a distribution of the field.")] = "20s",
+    link: Annotated[Optional[str], typer.Option(help="A link preset: lan, wan-3dc, lnkd-ssd, lnkd-disk, ymmr, wan.")] = None,
+    disk: Annotated[Optional[str], typer.Option(help="A disk preset: memory, ssd, disk, fsync-2ms.")] = None,
+    rate: Annotated[Optional[float], typer.Option(help="Operations a second and node.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of the policy, KEY=VALUE; repeat for more.")] = [],
+    engine: Engine = "local",
+    address: Address = None,
+    out: Annotated[Optional[Path], typer.Option(help="Write a results directory with report here.")] = None,
+    history: Annotated[Optional[Path], typer.Option(help="Write the history here, as JSON Lines (.gz allowed).")] = None,
+    json_: Json = False,
+) -> None:
+    """Run one trial and measure it."""
+    from capray.scenario import from_dict, read_toml
+
+    raw: dict[str, Any] = read_toml(scenario) if scenario else {}
+    for name, value in (("policy", policy), ("nodes", nodes), ("link", link), ("disk", disk)):
+        if value is not None:
+            raw[name] = value
+    if rate is not None:
+        raw["workload"] = {**raw.get("workload", {}), "rate": rate}
+    raw["settings"] = {**raw.get("settings", {}), **parse_settings(set_)}
+    if partition is not None:
+        raw["faults"] = [] if partition == "none" else [_partition(partition, at, for_, seed)]
+    from capray.onetrial import run_one
+
+    run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line())
+
+
+def _partition(shape: str, at: str, length: str, seed: int) -> dict[str, Any]:
+    from capray.faults import FIELD_DURATIONS, draw_duration
+
+    us = draw_duration(length, seed) if length in FIELD_DURATIONS else duration_us(length, "for")
+    if us == 0:
+        raise wrong("for", length, "a duration above 0, or --partition none")
+    return {"kind": "partition", "shape": shape, "at_us": duration_us(at, "at"), "for_us": us}
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Optional[Path], typer.Argument(help="A sweep in TOML; without it, the main job at its default scale.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Results directory; a sweep that was begun there goes on.")] = None,
+    engine: Engine = "actors",
+    address: Address = None,
+    seeds: Annotated[Optional[int], typer.Option(help="Seeds for each point.")] = None,
+    scale: Annotated[str, typer.Option(help="Of the main job: ci, default or full.")] = "default",
+    in_flight: Annotated[int, typer.Option(help="Trials in flight at once on the actors.")] = 512,
+    nodes_per_actor: Annotated[int, typer.Option(help="Simulated nodes that one node actor hosts.")] = 1,
+    json_: Json = False,
+) -> None:
+    """Run a sweep and draw its report.  A killed sweep goes on where it stopped when it is started again."""
+    from capray.mainjob import main_job
+    from capray.scenario import read_toml
+    from capray.sweep import sweep_from_dict
+    from capray.sweeping import sweep_and_report
+
+    if spec is not None:
+        raw = read_toml(spec)
+        if seeds is not None:
+            raw["seeds"] = seeds
+        wanted = sweep_from_dict(raw, spec.stem)
+    else:
+        wanted = main_job(scale, seeds)
+    sweep_and_report(wanted, out or Path("results") / wanted.name, engine, address, in_flight, nodes_per_actor, json_, command_line())
+
+
+@app.command()
+def check(
+    histories: Annotated[list[str], typer.Argument(help="History files: .jsonl, .edn, either .gz.")],
+    model: Annotated[Optional[str], typer.Option(help="register, cas-register, kv, ... or package.module:name.")] = None,
+    initial: Annotated[Optional[str], typer.Option(help="The initial value, as JSON.")] = None,
+    consistency: Annotated[str, typer.Option(help="linearizable, sequential, causal, ... or ladder.")] = "linearizable",
+    budget: Annotated[Optional[int], typer.Option(help="States the search may explore.")] = None,
+    json_: Json = False,
+) -> None:
+    """Judge recorded histories: valid, invalid with evidence, or unknown."""
+    from capray import checkcmd
+
+    raise typer.Exit(checkcmd.run(histories, model, initial, consistency, budget, json_))
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="A results directory.")], json_: Json = False) -> None:
+    """Draw (again) the figures and the report of a results directory."""
+    from capray.sweeping import draw
+
+    page = draw(directory)
+    if json_:
+        show({"report": str(page)})
+    else:
+        print(page)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A results directory.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    measure: Annotated[list[str], typer.Option(help="Measures to compare; repeat for more.")] = [],
+    threshold: Annotated[float, typer.Option(help="Differences up to this are accepted.")] = 0.0,
+    out: Annotated[Optional[Path], typer.Option(help="Write the figures overlaid here, as one HTML page.")] = None,
+    json_: Json = False,
+) -> None:
+    """Compare two results point by point: differences with intervals, and which are told apart.  Status 1 where any is."""
+    from capray.compare import compare_directories
+
+    raise typer.Exit(compare_directories(first, second, measure, threshold, out, json_))
+
+
+@app.command()
+def reproduce(
+    directory: Annotated[Path, typer.Argument(help="A complete results directory.")],
+    engine: Annotated[str, typer.Option(help="actors, tasks, local; default: the manifest's.")] = "",
+    address: Address = None,
+    json_: Json = False,
+) -> None:
+    """Run a results directory's manifest again and compare digests and values: 0 equal, 1 with what differs."""
+    from capray.compare import reproduce_directory
+
+    raise typer.Exit(reproduce_directory(directory, engine, address, json_))
+
+
+@app.command()
+def policies(name: Annotated[Optional[str], typer.Argument(help="One policy; without it, all.")] = None, json_: Json = False) -> None:
+    """List the policies: what each claims, its settings with units, defaults and sources."""
+    from capray.catalogue import show_policies
+
+    show_policies(name, json_)
+
+
+@app.command()
+def bench(
+    only: Annotated[Optional[str], typer.Option(help="Only the figures whose name starts so.")] = None,
+    json_: Json = False,
+) -> None:
+    """Measure capray's own speed, as ratios to baselines of the same run."""
+    from capray.bench import run_bench
+
+    run_bench(only, json_)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`capray reproduce` and `capray compare`: the same run again, and two runs side by side.
+
+Decides: what counts as equal, what counts as told apart.  May not know: how trials are run.
+`reproduce` demands equal bytes: the digest, and every row.  `compare` looks at points: where both runs used the same seeds the differences are
+paired, otherwise independent; two points are told apart where the 95 % interval of their difference excludes 0 by more than the threshold.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capray.errors import wrong
+from capray.store import Results, Row, in_order
+from capray.sweep import Sweep, run, run_sweep
+
+DEFAULT_MEASURES = ("availability", "availability_worst_node", "stale_share", "staleness_max_us", "divergence_area", "lost_writes", "latency_p99_us")
+
+
+def reproduce_directory(directory: Path, engine: str, address: str | None, as_json: bool) -> int:
+    """Run a directory's manifest again, elsewhere; 0 where digest and rows are equal, 1 (with what differs) where not."""
+    results = Results(directory)
+    manifest = results.manifest()
+    if not manifest.get("digest"):
+        raise wrong("directory", str(directory), "a complete results directory; this one has no digest yet: run its command again first")
+    rows = rerun(manifest, engine or manifest["engine"], address)
+    again = in_order(rows)
+    differences = row_differences(in_order(results.rows()), again)
+    from capray.store import digest
+
+    now = digest(again)
+    equal = now == manifest["digest"] and not differences
+    if as_json:
+        print(json.dumps({"directory": str(directory), "equal": equal, "digest": manifest["digest"], "digest_now": now, "trials": len(again),
+                          "differences": differences[:100]}))
+    else:
+        print(f"{directory}: {'equal' if equal else 'DIFFERS'}: digest {manifest['digest']}" + ("" if equal else f", now {now}"))
+        for difference in differences[:40]:
+            print("  {key}  {column}: {there} -> {now}".format(**difference))
+    return 0 if equal else 1
+
+
+def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Row]:
+    """The rows of a manifest, computed anew."""
+    from capray.sweeping import Progress
+
+    if manifest["kind"] == "run":
+        return [_one_again(manifest, engine, address)]
+    sweep = msgspec.convert(manifest["spec"], Sweep)
+    progress = Progress()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return run_sweep(sweep, folder, engine, address, progress=progress)[1]
+        finally:
+            progress.close()
+
+
+def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Row:
+    from capray.onetrial import row_of
+    from capray.scenario import Scenario
+
+    scenario = msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
+    [(_, record, _)] = run([(0, scenario, manifest["spec"]["seed"])], engine, address, in_flight=1)
+    return row_of(scenario, manifest["spec"]["seed"], record)
+
+
+def row_differences(there: list[Row], now: list[Row]) -> list[dict[str, Any]]:
+    """Every column of every row that is not the same."""
+    old, new = {row["key"]: row for row in there}, {row["key"]: row for row in now}
+    out = []
+    for key in sorted({*old, *new}):
+        if key not in old or key not in new:
+            out.append({"key": key, "column": "(row)", "there": "present" if key in old else "absent", "now": "present" if key in new else "absent"})
+            continue
+        for column in sorted({*old[key], *new[key]}):
+            if old[key].get(column) != new[key].get(column) and not column.startswith("wall_"):
+                out.append({"key": key, "column": column, "there": old[key].get(column), "now": new[key].get(column)})
+    return out
+
+
+def compare_directories(first: Path, second: Path, measures: list[str], threshold: float, out: Path | None, as_json: bool) -> int:
+    """Print the differences of two results directories; 1 where any point is told apart by more than the threshold, else 0."""
+    rows_a, rows_b = Results(first), Results(second)
+    rows_a.manifest()
+    rows_b.manifest()
+    table = compare_rows(rows_a.rows(), rows_b.rows(), list(measures) or list(DEFAULT_MEASURES), threshold)
+    if not table:
+        raise wrong("directories", f"{first} and {second}", "two results that share at least one point (label, nodes, duration) and measure")
+    apart = [line for line in table if line["told_apart"]]
+    if out is not None:
+        from capray.report import write_comparison
+
+        write_comparison(rows_a.rows(), rows_b.rows(), first.name, second.name, table, out)
+    for line in table if as_json else apart or table[:0]:
+        print(json.dumps(line) if as_json else
+              f"{line['label']}, {line['nodes']} nodes, {line['duration']}: {line['measure']} {line['first']:.6g} -> {line['second']:.6g} "
+              f"(difference {line['difference']:.4g}, 95 % {line['low']} to {line['high']}, {line['trials']} trials)")
+    print(f"{len(table)} points and measures compared, {len(apart)} told apart", file=sys.stderr)
+    return 1 if apart else 0
+
+
+def compare_rows(a: list[Row], b: list[Row], measures: list[str], threshold: float) -> list[dict[str, Any]]:
+    """One dict for each point and measure that both have: means, difference with interval, and whether they are told apart."""
+    from capray.stats import difference, summary
+
+    first, second = _points(a), _points(b)
+    out = []
+    for place in first:
+        if place not in second:
+            continue
+        for measure in measures:
+            old = {row["seed"]: row.get(measure) for row in first[place] if row.get(measure) is not None}
+            new = {row["seed"]: row.get(measure) for row in second[place] if row.get(measure) is not None}
+            if not old or not new:
+                continue
+            found = difference(old, new)
+            if found.mean is None:
+                continue
+            apart = abs(found.mean) > threshold and (found.mean != 0 if found.apart is None else found.apart)
+            out.append({"label": place[0], "nodes": place[1], "duration": place[2], "measure": measure,
+                        "first": summary(list(old.values()))["mean"], "second": summary(list(new.values()))["mean"], "difference": found.mean,
+                        "low": found.low, "high": found.high, "trials": found.trials, "paired": found.paired, "told_apart": apart})
+    return out
+
+
+def _points(rows: list[Row]) -> dict[tuple[str, int, str], list[Row]]:
+    out: dict[tuple[str, int, str], list[Row]] = {}
+    for row in in_order(rows):
+        out.setdefault((row["label"], row["nodes"], row["duration"]), []).append(row)
+    return out

@@ -1,0 +1,159 @@
+"""What a sweep shows a person: progress while it runs, then figures and report.
+
+Decides: progress lines, which trials are shown in a report.  May not know: how trials are run or measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capray.errors import InputError, wrong
+from capray.record import Record
+from capray.scenario import Scenario
+from capray.store import Results, Row
+from capray.sweep import Sweep, points, run_sweep, scenario_of
+
+PLAIN_EVERY_S = 10.0
+
+
+class Progress:
+    """Trials done, messages a second, time left, failures: a bar in a terminal, plain lines elsewhere; on standard error."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.first = 0
+        self.shown = 0.0
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __call__(self, done: int, total: int, messages: int, newest: Row | None) -> None:
+        """Show where the sweep stands."""
+        if newest is None:
+            self.first = done
+        spent = time.monotonic() - self.began
+        rate = messages / spent if spent > 0 else 0.0
+        left = spent * (total - done) / (done - self.first) if done > self.first else None
+        line = f"{messages / 1e6:.2f} M messages, {rate:,.0f}/s" + (f", {left:.0f} s left" if left is not None else "")
+        if sys.stderr.isatty():
+            self._draw(done, total, line)
+        elif time.monotonic() - self.shown >= PLAIN_EVERY_S or done == total:
+            self.shown = time.monotonic()
+            print(f"{done}/{total} trials, {line}", file=sys.stderr, flush=True)
+
+    def _draw(self, done: int, total: int, line: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        if self.bar is None:
+            self.bar = Bar(TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
+            self.bar.start()
+            self.task = self.bar.add_task(line, total=total)
+        self.bar.update(self.task, completed=done, description=line)
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def sweep_and_report(sweep: Sweep, directory: Path, engine: str, address: str | None, in_flight: int, nodes_per_actor: int, as_json: bool, command: str) -> None:
+    """Run a sweep, draw its report, print its points."""
+    progress = Progress()
+    try:
+        digest, rows = run_sweep(sweep, directory, engine, address, in_flight, progress, command, nodes_per_actor)
+    finally:
+        progress.close()
+    page = draw(directory)
+    if as_json:
+        for point in point_table(rows):
+            print(json.dumps(point))
+        print(json.dumps({"digest": digest, "trials": len(rows), "directory": str(directory)}))
+    else:
+        print(f"{len(rows)} trials, digest {digest}\nreport: {page}")
+
+
+def point_table(rows: list[Row]) -> list[dict[str, Any]]:
+    """One dict a point: its coordinates, and each measure as {mean, low, high, trials}."""
+    from capray.stats import summary
+
+    grouped: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((row["label"], row["nodes"], row["duration"]), []).append(row)
+    coordinates = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
+    out = []
+    for (label, nodes, duration), group in grouped.items():
+        first = group[0]
+        point: dict[str, Any] = {"label": label, "policy": first["policy"], "shape": first["shape"], "nodes": nodes, "duration": duration}
+        for name in first:
+            if name not in coordinates and not name.startswith("wall_"):
+                point[name] = summary([row.get(name) for row in group])
+        out.append(point)
+    return out
+
+
+def scenario_of_row(manifest: dict[str, Any], row: Row) -> Scenario:
+    """The scenario that a row was measured on, from its directory's manifest."""
+    if manifest["kind"] == "run":
+        return msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
+    if manifest["kind"] != "sweep":
+        raise wrong("kind", manifest["kind"], "a directory of `capray run` or of a sweep")
+    sweep = msgspec.convert(manifest["spec"], Sweep)
+    for point in points(sweep):
+        if (point.variant.label, point.nodes, point.duration) == (row["label"], row["nodes"], row["duration"]):
+            return scenario_of(sweep, point, row["seed"])
+    raise wrong("key", row["key"], "a trial of this sweep")
+
+
+def replay(manifest: dict[str, Any], row: Row, trace_us: tuple[int, int] | None = None) -> Record:
+    """Simulate a row's trial again (with a traced window, if given).  Raises InputError where its digest is not the row's."""
+    from capray.trial import simulate
+
+    scenario = scenario_of_row(manifest, row)
+    if trace_us is None:
+        record = simulate(scenario, row["seed"])
+        if record.digest() != row["record"]:
+            raise InputError(f"trial {row['key']}: its digest is {record.digest()} now, {row['record']} in the table")
+        return record
+    return simulate(msgspec.structs.replace(scenario, trace_us=trace_us), row["seed"])
+
+
+def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, Record]]:
+    """One trial of each variant for the report's timelines: the lowest seed at the duration nearest to 20 s, on the size nearest to five
+    nodes; with the messages around the cut's beginning traced."""
+    chosen: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda r: (abs(r["duration_us"] - 20_000_000), abs(r["nodes"] - 5), r["seed"])):
+        chosen.setdefault(row["label"], row)
+    out = []
+    for label in sorted(chosen):
+        row = chosen[label]
+        scenario = scenario_of_row(manifest, row)
+        at = scenario.faults[0].at_us if scenario.faults else 0
+        record = replay(manifest, row, (max(0, at - 300_000), at + 900_000))
+        out.append((f"{label}, {row['nodes']} nodes, cut {row['duration']}, seed {row['seed']}", record))
+    return out
+
+
+def draw(directory: Path) -> Path:
+    """Figures and report of a results directory.  Returns the page's path."""
+    from capray.report import write_report
+
+    results = Results(directory)
+    manifest, rows = results.manifest(), results.rows()
+    if not rows:
+        raise wrong("directory", str(directory), "a results directory with at least one finished trial")
+    page = results.path / "report.html"
+    if manifest["kind"] in ("run", "sweep"):
+        write_report(rows, manifest, chosen_trials(manifest, rows), page)
+    else:
+        write_report(rows, manifest, [], page)
+    return page
