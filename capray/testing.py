@@ -18,7 +18,7 @@ import msgspec
 
 from capray.errors import wrong
 from capray.record import Operation, Outcome, Version
-from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SET_TIMER, VERSION, Replica, Request, Settings
+from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Replica, Request, Settings
 from capray.testing_wire import DELIVERY, TIMER, ContractError, Mode, Wire
 
 __all__ = ["ContractError", "FakeLink", "Reply"]
@@ -248,6 +248,9 @@ class FakeLink(Wire):
             tag = effect[0]
             if tag == SEND:
                 self._send(node, effect[1], effect[2])
+            elif tag == SEND_ALL:
+                for peer in effect[1]:
+                    self._send(node, peer, effect[2])
             elif tag == REPLY:
                 self._answer(node, *effect[1:])
             elif tag == SET_TIMER:

@@ -1,0 +1,135 @@
+"""The phi accrual failure detector against its formula, and gossip over a fake link."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capray.policies.cassandra import Cassandra
+from capray.policies.cassandra_settings import CassandraSettings
+from capray.policies.gossip import SAMPLES, ArrivalWindow
+from capray.replica import CONNECT, SET_TIMER
+from capray.streams import Stream
+from capray.testing import FakeLink
+
+S = 1_000_000
+
+
+@given(st.lists(st.integers(200_000, 3_000_000), min_size=1, max_size=50), st.integers(0, 60 * S), st.integers(5, 16))
+@settings(max_examples=200)
+def test_suspicion_is_phi_above_the_threshold(intervals: list[int], silence: int, threshold: int) -> None:
+    """phi(t) = -log10(P_later(t)), and with exponential arrivals P_later(t) = e**(-t / mean)."""
+    window = ArrivalWindow(0, 2 * S, 60 * S)
+    now = 0
+    for interval in intervals:
+        now += interval
+        window.heard(now)
+    mean = (2 * S + sum(intervals)) / (1 + len(intervals))
+    phi = -math.log10(math.exp(-silence / mean)) if silence / mean < 600 else 1e9
+    if abs(phi - threshold) > 1e-6:
+        assert window.suspects(now + silence, threshold) == (phi > threshold)
+
+
+def test_phi_8_is_18_4_times_the_mean_interval() -> None:
+    window = ArrivalWindow(0, S, S)
+    assert 18.42 < window.conviction_after(8) / S < 18.43
+    assert not window.suspects(window.conviction_after(8), 8)
+    assert window.suspects(window.conviction_after(8) + 1, 8)
+
+
+def test_the_window_keeps_the_last_1000_intervals_and_none_above_the_maximum() -> None:
+    window = ArrivalWindow(0, 7 * S, 2 * S)
+    for i in range(1, SAMPLES + 1):
+        window.heard(i * S)
+    assert len(window.intervals) == SAMPLES and window.total == SAMPLES * S
+    window.heard((SAMPLES + 50) * S)
+    assert window.total == SAMPLES * S and window.last == (SAMPLES + 50) * S
+
+
+def gossiping(nodes: int, seconds: int, **settings: int) -> FakeLink:
+    link = FakeLink(Cassandra, nodes, CassandraSettings(**settings))
+    link.run_for(seconds * S)
+    return link
+
+
+def test_heartbeats_spread_to_all_within_seconds_also_in_a_large_cluster() -> None:
+    link = gossiping(30, 12)
+    for node in range(30):
+        gossiper = link.replica(node).gossiper
+        assert min(gossiper.versions) >= 12 - 8
+
+
+def test_mean_intervals_between_heartbeats_are_about_the_gossip_interval() -> None:
+    """ "the mean heartbeat interval (about 1.05 s)" of five real servers; the first sample is 2 s."""
+    link = gossiping(5, 60)
+    windows = [w for node in range(5) for peer, w in enumerate(link.replica(node).gossiper.windows) if peer != node]
+    means = [w.total / len(w.intervals) for w in windows]
+    assert 0.98 * S < sum(means) / len(means) < 1.35 * S
+
+
+def test_in_a_healthy_cluster_nobody_is_convicted() -> None:
+    link = gossiping(5, 120)
+    assert all(all(link.replica(node).gossiper.alive) for node in range(5))
+
+
+def test_one_way_cuts_go_unnoticed_while_gossip_flows_around_them() -> None:
+    """Heartbeats of 0 reach 1 through 2, so 1 does not convict 0 although it never hears it: the failure detector judges heartbeats."""
+    link = gossiping(3, 5)
+    link.cut_one_way(0, 1, mode="drop")
+    link.run_for(60 * S)
+    assert link.replica(1).gossiper.alive[0]
+
+
+def test_a_restarted_peer_is_known_by_its_higher_generation_and_is_up_again_after_an_echo() -> None:
+    link = gossiping(3, 10)
+    link.crash(1)
+    link.run_for(S)
+    link.restart(1)
+    link.run_for(4 * S)
+    assert link.replica(1).gossiper.generations[1] == 2
+    assert link.replica(0).gossiper.generations[1] == 2
+    assert all(link.replica(0).gossiper.alive) and all(link.replica(1).gossiper.alive)
+    assert any("Echo(" in line for line in link.log)
+
+
+def test_a_crashed_process_is_convicted_by_silence_though_its_connections_were_reset_at_once() -> None:
+    link = gossiping(3, 10)
+    link.crash(1)
+    link.run_for(10 * S)
+    assert link.replica(0).gossiper.alive[1]
+    link.run_for(20 * S)
+    assert not link.replica(0).gossiper.alive[1]
+
+
+def test_a_node_that_was_paused_itself_convicts_nobody_for_5_s() -> None:
+    link = gossiping(3, 5)
+    gossiper = link.replica(0).gossiper
+    gossiper.last_round -= 30 * S
+    for window in gossiper.windows:
+        window.last -= 30 * S
+    link.run_for(S)
+    assert all(gossiper.alive)
+
+
+def test_seeds_are_spread_over_the_cluster() -> None:
+    assert gossiping(5, 0).replica(0).gossiper.seeds == (0, 2)
+    assert gossiping(2, 0, seeds=9).replica(0).gossiper.seeds == (0, 1)
+
+
+def test_a_crashed_peer_is_dialled_at_once_and_then_each_second_not_in_a_storm() -> None:
+    """Its host refuses at once; OutboundConnection waits up to 1 s before the next attempt."""
+    replica = Cassandra(0, 3, CassandraSettings(), Stream(0, "node", 0))
+    replica.on_disconnected(1)
+    assert (CONNECT, 1) in replica.effects
+    replica.effects.clear()
+    replica.on_disconnected(1)  # the dial was refused
+    assert replica.effects == [(SET_TIMER, ("redial", 1), S)]
+    replica.effects.clear()
+    replica.on_timer(("redial", 1))
+    assert (CONNECT, 1) in replica.effects
+    replica.on_connected(1)
+    replica.effects.clear()
+    replica.on_timer(("redial", 1))
+    assert replica.effects == []

@@ -1,0 +1,164 @@
+"""Lightweight transactions: consistency SERIAL, over a fake link and against a linearizability check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capray.policies.cassandra import Cassandra
+from capray.policies.cassandra_settings import CassandraSettings
+from capray.policies.paxos import Paxos
+from capray.streams import Stream
+from capray.testing import FakeLink
+
+S = 1_000_000
+
+
+def cluster(policy: type[Cassandra] = Cassandra, seed: int = 0) -> FakeLink:
+    link = FakeLink(policy, 5, CassandraSettings(partitioner="key_number", read_consistency="SERIAL", write_consistency="SERIAL"), seed=seed)
+    link.run_for(2 * S)
+    return link
+
+
+def test_a_lightweight_transaction_takes_four_round_trips_and_a_serial_read_three() -> None:
+    """ "the price is four round trips" (prepare, read, propose, commit; DataStax on LWT); a read proposes an empty update and commits none."""
+    link = cluster()
+    assert link.wait(link.request(4, "write", "k0", "v")).at - 2 * S == 4 * 500
+    begun = link.now
+    reply = link.wait(link.request(3, "read", "k0"))
+    assert (reply.result, reply.at - begun) == ("v", 3 * 500)
+
+
+def test_without_a_quorum_it_times_out_before_conviction_and_is_refused_after() -> None:
+    link = cluster()
+    link.cut([[0, 1], [2, 3, 4]])
+    write, read = link.wait(link.request(0, "write", "k2", "v")), link.wait(link.request(0, "read", "k2"))
+    assert (write.outcome, write.error) == ("info", "CasWriteTimeout")
+    assert (read.outcome, read.error) == ("fail", "ReadTimeout (SERIAL)")
+    link.run_for(30 * S)
+    assert link.wait(link.request(0, "write", "k2", "v")).error == "UNAVAILABLE"
+
+
+def test_what_a_quorum_accepted_is_finished_by_the_next_transaction_though_its_proposer_is_gone() -> None:
+    link = cluster()
+    asked = link.request(4, "write", "k0", "v")
+    link.run_for(1300)  # proposals are on their way, after the round trips of prepare and read
+    link.crash(4)
+    link.run_for(S)
+    assert link.values("k0") == [None, None, None, None, None] and link.replies[asked].outcome == "info"
+    assert link.wait(link.request(3, "read", "k0")).result == "v"
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["v"] * 3
+
+
+def test_contending_proposers_all_come_through_or_time_out_and_replicas_agree() -> None:
+    link = cluster()
+    asked = [link.request(node, "write", "k0", f"v{node}") for node in range(5)]
+    link.run_for(5 * S)
+    outcomes = [link.replies[a].outcome for a in asked]
+    assert "ok" in outcomes and set(outcomes) <= {"ok", "info"}
+    assert len(set(link.values("k0")[:3])) == 1
+
+
+def test_promises_outlive_a_process_crash() -> None:
+    link = cluster()
+    link.wait(link.request(4, "write", "k0", "v"))
+    link.run_for(S)
+    before = link.replica(0).paxos.registers["k0"].promised
+    link.crash(0)
+    link.restart(0)
+    assert link.replica(0).paxos.registers["k0"].promised == before > (0, 0)
+
+
+# ---- linearizability --------------------------------------------------------------------------------------------------------------
+
+
+def linearizable(operations: list[Any]) -> bool:
+    """Brute force for one register: is there an order that real time and reads allow?  Writes of unknown outcome may be left out."""
+    ops = [o for o in operations if not (o.type == "fail" or (o.type == "info" and o.f == "read"))]
+    seen: set[tuple[frozenset[int], Any]] = set()
+
+    def search(left: frozenset[int], value: Any) -> bool:
+        if all(ops[i].type == "info" for i in left):
+            return True
+        if (left, value) in seen:
+            return False
+        seen.add((left, value))
+        first_end = min(ops[i].complete for i in left if ops[i].complete is not None)
+        for i in sorted(left):
+            op = ops[i]
+            if op.invoke <= first_end and (op.f == "write" or op.result == value) and search(left - {i}, op.value if op.f == "write" else value):
+                return True
+        return False
+
+    return search(frozenset(range(len(ops))), None)
+
+
+def storm(seed: int, policy: type[Cassandra] = Cassandra) -> list[Any]:
+    """Five nodes at one key through cuts of every kind, a crash of a process, and skewed clocks."""
+    link = cluster(policy, seed)
+    stream = Stream(seed, "storm")
+    for node in range(5):
+        link.skew(node, stream.below(400_000) - 200_000)
+    for step in range(24):
+        node, f = stream.below(5), ("read", "read", "write")[stream.below(3)]
+        if link.is_up(node):
+            link.request(node, f, "k0", step if f == "write" else None, session=step)
+        link.run_for(stream.below(2500))
+        if stream.below(6) == 0:
+            away = stream.below(5)
+            link.cut([[away, (away + 1) % 5], [n for n in range(5) if n not in (away, (away + 1) % 5)]], mode="drop")
+        elif stream.below(5) == 0:
+            link.heal()
+            link.run_for(stream.below(300_000))
+        elif stream.below(10) == 0 and all(link.is_up(n) for n in range(5)):
+            link.crash(stream.below(3))
+        elif stream.below(4) == 0:
+            for n in range(5):
+                if not link.is_up(n):
+                    link.restart(n)
+    link.heal()
+    for n in range(5):
+        if not link.is_up(n):
+            link.restart(n)
+    link.run_for(5 * S)
+    for n in range(5):
+        link.wait(link.request(n, "read", "k0", session=100))
+    return link.history()
+
+
+def test_serial_is_linearizable_through_cuts_crashes_and_skew() -> None:
+    for seed in range(40):
+        assert linearizable(storm(seed)), seed
+
+
+def test_mutant_that_forgets_what_was_accepted_loses_what_a_quorum_has_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(self: Paxos, t: Any) -> None:
+        if t.read:
+            self._propose(t, (-1, None, 0))
+        else:
+            self._read_row(t)
+
+    monkeypatch.setattr(Paxos, "_promised", blind)
+    with pytest.raises(AssertionError):
+        test_what_a_quorum_accepted_is_finished_by_the_next_transaction_though_its_proposer_is_gone()
+
+
+@pytest.mark.parametrize("bug", ["quorums of one", "reads without a ballot"])
+def test_mutants_are_not_linearizable(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if bug == "quorums of one":
+        monkeypatch.setattr(Paxos, "_quorum", lambda self, t: 1)
+    else:
+        monkeypatch.setattr(Paxos, "_prepare", _read_straight_away(Paxos._prepare))
+    assert not all(linearizable(storm(seed)) for seed in range(100))
+
+
+def _read_straight_away(prepare: Any) -> Any:
+    def hasty(self: Paxos, t: Any) -> None:
+        if t.read:
+            self._read_row(t)
+        else:
+            prepare(self, t)
+
+    return hasty

@@ -1,0 +1,134 @@
+"""The dynamic snitch and the latency percentile, beside floating-point twins of the real ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capray.policies.snitch import OFFSETS, DynamicSnitch, LatencyPercentile, Reservoir
+
+S = 1_000_000
+MS = 1_000
+
+
+def snitch(nearest_first: bool = False, enabled: bool = True, badness: int = 100) -> DynamicSnitch:
+    return DynamicSnitch(0, nearest_first, enabled, 100 * MS, 600 * S, badness, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 500_000), st.integers(0, 40)), min_size=1, max_size=60))
+@settings(max_examples=200)
+def test_the_median_weighs_samples_by_e_to_the_three_quarters_per_second(gaps: list[tuple[int, int]]) -> None:
+    reservoir, now, samples = Reservoir(), 5 * S, []
+    for gap, value in gaps:
+        now += gap
+        reservoir.add(now, value)
+        samples.append((value, math.exp(0.75 * (now - 5 * S) / S)))
+    total, reached = sum(w for _, w in samples), 0.0
+    below = {}
+    for value, weight in sorted(samples):
+        reached += weight
+        below[value] = reached / total
+    median = reservoir.median()
+    assert below[median] > 0.5 - 0.02
+    smaller = [share for value, share in below.items() if value < median]
+    assert not smaller or max(smaller) < 0.5 + 0.02
+
+
+def test_old_samples_fade_so_that_one_time_out_after_5_s_of_silence_outweighs_them() -> None:
+    reservoir = Reservoir()
+    for i in range(30):
+        reservoir.add(i * S // 10, 2)
+    reservoir.add(8 * S, 5000)
+    assert reservoir.median() == 5000
+
+
+def test_a_reservoir_survives_an_hour_between_samples() -> None:
+    reservoir = Reservoir()
+    reservoir.add(0, 7)
+    reservoir.add(3600 * S, 3)
+    assert reservoir.median() == 3 and len(reservoir.weights) == 1
+
+
+def test_without_samples_simple_snitch_keeps_the_rings_order_and_the_property_file_puts_itself_first() -> None:
+    assert snitch().order(0, [3, 0, 2]) == [3, 0, 2]
+    assert snitch(nearest_first=True).order(0, [3, 0, 2], {3: 1}) == [0, 2, 3]
+
+
+def test_scores_decide_once_a_replica_is_twice_as_bad_as_the_one_that_would_stand_in_its_place() -> None:
+    """dynamic_snitch_badness_threshold 1.0: up to twice the score is tolerated."""
+    for worse, expected in ((4, [1, 2]), (5, [2, 1])):
+        s = snitch()
+        s.sample(0, 1, worse)
+        s.sample(0, 2, 2)
+        assert s.order(S, [1, 2]) == expected
+
+
+def test_before_version_4_a_tenth_worse_was_enough() -> None:
+    s = snitch(badness=10)
+    s.sample(0, 1, 23)
+    s.sample(0, 2, 20)
+    assert s.order(S, [1, 2]) == [2, 1]
+
+
+def test_scores_are_updated_each_100_ms_and_forgotten_each_10_minutes() -> None:
+    s = snitch()
+    s.sample(10 * MS, 1, 5000)
+    assert s.order(99 * MS, [1, 2]) == [1, 2]
+    assert s.order(100 * MS, [1, 2]) == [2, 1]
+    assert s.order(599 * S, [1, 2]) == [2, 1]
+    assert s.order(600 * S, [1, 2]) == [1, 2]
+
+
+def test_a_replica_never_asked_scores_best() -> None:
+    """DynamicEndpointSnitch: a missing score counts as 0.0."""
+    s = snitch()
+    s.sample(0, 1, 2)
+    assert s.order(S, [1, 2]) == [2, 1]
+
+
+def test_switched_off_it_only_keeps_the_static_order() -> None:
+    s = snitch(enabled=False)
+    s.sample(0, 1, 5000)
+    assert s.order(S, [1, 2]) == [1, 2]
+
+
+@given(st.lists(st.integers(100, 5_000_000), min_size=1, max_size=400))
+@settings(max_examples=100)
+def test_the_percentile_is_the_bucket_of_the_true_one(latencies: list[int]) -> None:
+    p = LatencyPercentile(2_500_000, 5 * S, 0)
+    for latency in latencies:
+        p.add(S, latency)
+    true = sorted(latencies)[math.ceil(len(latencies) * 0.99) - 1]
+    found = p.threshold(5 * S)
+    assert true <= found <= true * 1.2 + 2 and found in OFFSETS
+
+
+def test_it_is_half_the_timeout_until_the_first_refresh_and_changes_each_5_s_only() -> None:
+    p = LatencyPercentile(2_500_000, 5 * S, 0)
+    p.add(S, 1000)
+    assert p.threshold(4_999_999) == 2_500_000
+    first = p.threshold(5 * S)
+    assert first < 1300
+    for _ in range(10):
+        p.add(5 * S, 5_000_000)
+    assert p.threshold(9_999_999) == first
+    assert p.threshold(10 * S) >= 5 * S
+
+
+@pytest.mark.parametrize("age_s, weight", [(0, 1), (34, 1), (36, 2), (60, 2), (120, 4), (600, 1024)])
+def test_a_latency_weighs_twice_as_much_a_minute_later(age_s: int, weight: int) -> None:
+    """DecayingEstimatedHistogramReservoir: round(e**(t / (60 s / ln 2)))."""
+    p = LatencyPercentile(0, 5 * S, 0)
+    p.add(age_s * S, 1000)
+    assert p.total == weight
+
+
+def test_after_half_an_hour_the_weights_start_anew() -> None:
+    p = LatencyPercentile(0, 5 * S, 0)
+    p.add(1799 * S, 1000)
+    heavy = p.total
+    p.add(1801 * S, 1000)
+    assert heavy > 2**29 and p.total <= 3
