@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from capray.errors import InputError
-from capray.record import Record
+from capray.record import Operation, Record
 from capray.scenario import Scenario
 from capray.trial import simulate
 from capray.windows import NEVER, NodeHost, WindowedTrial, _encode, _reports
@@ -30,6 +30,7 @@ DEFAULT_IN_FLIGHT = 128
 COHORTS = 1
 
 _record_decoder = msgspec.msgpack.Decoder(Record)
+_operation_decoder = msgspec.msgpack.Decoder(Operation)
 
 
 def start_ray(address: str | None = None) -> None:
@@ -250,9 +251,13 @@ class NetworkActor:
         self._one().absorb([row[1:] for row in _reports.decode(report)])
         return int(request)
 
-    def answered(self, node: int, request: int) -> Any:
-        """The finished operation of a request, or None."""
-        return ray.get(self.hosts[self._host_of(node)].answered.remote(0, node, request))
+    def ask(self, at: int, node: int, f: str, key: str, value: Any, step: int) -> tuple[int, bytes]:
+        """`call`, then let time pass in steps until the operation is over.  Returns when that is, and the operation as MessagePack."""
+        host, request = self.hosts[self._host_of(node)], self.call(node, at, f, key, value)
+        while (operation := ray.get(host.answered.remote(0, node, request))) is None:
+            at += step
+            self.advance(at)
+        return at, operation
 
     def peek(self, node: int, key: str) -> Any:
         """What a replica holds."""
@@ -274,18 +279,70 @@ class NetworkActor:
 
     def heal(self, at: int) -> None:
         """End every cut at virtual time `at`."""
-        for index in list(self._one().network.cuts):
-            self.end_fault(at, index)
+        for index, window in enumerate(self._one().network.windows):
+            if window.kind == "partition":
+                self.end_fault(at, index)
+
+    def roles(self) -> dict[int, str]:
+        """The newest role that each node announced."""
+        return self._one().network.roles
+
+    def record(self, end: int) -> bytes:
+        """The record up to `end`, as MessagePack; the trial goes on."""
+        trial = self._one()
+        return _encode(trial.record(ray.get([self.hosts[self._host_of(node)].leave.remote(0, node, end) for node in range(trial.scenario.nodes)]), end))
 
     def close(self) -> bytes:
         """End the trial by hand; returns its record as MessagePack."""
         trial = self._one()
         self.single = None
-        return _encode(trial.record([ray.get(self.hosts[self._host_of(node)].finish.remote(0, node)) for node in range(trial.scenario.nodes)]))
+        return _encode(trial.record(ray.get([self.hosts[self._host_of(node)].finish.remote(0, node) for node in range(trial.scenario.nodes)])))
 
     def state(self) -> dict[str, int]:
         """Counts: hosts, replaced hosts, rounds."""
         return {"hosts": len(self.hosts), "replaced": self.replaced, "rounds": self.rounds}
+
+
+class HandDriven:
+    """One trial on actors of its own, driven by hand from here: what the interactive cluster runs on with `engine="actors"`."""
+
+    def __init__(self, scenario: Scenario, seed: int, address: str | None = None) -> None:
+        start_ray(address)
+        self.network = ray.remote(NetworkActor).options(num_cpus=0).remote()
+        ray.get(self.network.open.remote(scenario, seed))
+
+    def advance(self, until: int) -> None:
+        """Run everything up to and including `until`."""
+        ray.get(self.network.advance.remote(until))
+
+    def ask(self, at: int, node: int, f: str, key: str, value: Any, step: int) -> tuple[int, Operation]:
+        """Ask, and let time pass in steps until the operation is over.  Returns when that is, and the operation."""
+        now, operation = ray.get(self.network.ask.remote(at, node, f, key, value, step))
+        return int(now), _operation_decoder.decode(operation)
+
+    def begin_fault(self, at: int, fault: Any) -> int:
+        """A fault begins now; its index."""
+        return int(ray.get(self.network.begin_fault.remote(at, fault)))
+
+    def end_fault(self, at: int, index: int) -> None:
+        """A fault ends now."""
+        ray.get(self.network.end_fault.remote(at, index))
+
+    def peek(self, node: int, key: str) -> Any:
+        """What a replica holds; None where its process is down."""
+        return ray.get(self.network.peek.remote(node, key))
+
+    def roles(self) -> dict[int, str]:
+        """The newest role that each node announced."""
+        return dict(ray.get(self.network.roles.remote()))
+
+    def record(self, end: int) -> Record:
+        """All that happened up to `end`."""
+        return _record_decoder.decode(ray.get(self.network.record.remote(end)))
+
+    def close(self) -> None:
+        """End the actors."""
+        ray.kill(self.network)
 
 
 class Fleet:
@@ -326,10 +383,12 @@ class Fleet:
         ray.kill(self.network)
 
 
-@ray.remote(num_cpus=1)
-def _whole_trial(scenario: Scenario, seed: int) -> bytes:
+def _simulate_whole(scenario: Scenario, seed: int) -> bytes:
     _tune()
     return _encode(simulate(scenario, seed))
+
+
+_whole_trial = ray.remote(num_cpus=1)(_simulate_whole)
 
 
 def run_tasks(jobs: Iterable[Job], in_flight: int = 0) -> Iterator[tuple[int, Record, int]]:

@@ -84,10 +84,10 @@ class SimpyStore:
         self.done += 1
 
     def run(self) -> float:
-        """Messages a second."""
-        began = time.perf_counter()
+        """Messages a second of processor time."""
+        began = time.process_time()
         self.env.run(until=self.duration)
-        return self.messages / (time.perf_counter() - began)
+        return self.messages / (time.process_time() - began)
 
 
 class SimpyCallbacks:
@@ -160,10 +160,10 @@ class SimpyCallbacks:
             self.round(node, number, "store", state[2], state[3])
 
     def run(self) -> float:
-        """Messages a second."""
-        began = time.perf_counter()
+        """Messages a second of processor time."""
+        began = time.process_time()
         self.env.run(until=self.duration)
-        return self.messages / (time.perf_counter() - began)
+        return self.messages / (time.process_time() - began)
 
 
 class NaiveNode:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from capray.errors import InputError, duration_us, show_us, wrong
+from capray.errors import InputError, duration_us, wrong
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The CAP theorem as a measured, reproducible experiment.")
 
@@ -62,11 +61,6 @@ def show(value: object) -> None:
     print(json.dumps(value), flush=True)
 
 
-def command_line() -> str:
-    """The command as it was typed, for manifests."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """`KEY=VALUE` pairs as a dict.  Raises InputError for a pair without `=`."""
     out: dict[str, Any] = {}
@@ -110,6 +104,7 @@ def run(
     if partition is not None:
         raw["faults"] = [] if partition == "none" else [_partition(partition, at, for_, seed)]
     from capray.onetrial import run_one
+    from capray.sweeping import command_line
 
     run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line())
 
@@ -139,7 +134,7 @@ def sweep(
     from capray.mainjob import main_job
     from capray.scenario import read_toml
     from capray.sweep import sweep_from_dict
-    from capray.sweeping import sweep_and_report
+    from capray.sweeping import command_line, sweep_and_report
 
     if spec is not None:
         raw = read_toml(spec)

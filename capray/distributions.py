@@ -40,9 +40,14 @@ class Distribution(msgspec.Struct, frozen=True, tag_field="shape", forbid_unknow
         """The smallest time it can give, rounded up to a microsecond."""
         return 0
 
+    def rounding(self) -> float:
+        """The absolute error that floating point may leave in `survival` beside the relative one; above 0 where it subtracts."""
+        return 0.0
+
     def problems(self) -> list[str]:
         """Complaints about parameters, each `name: what it takes`."""
-        return [f"{name} must be above 0" for name in self.__struct_fields__ if isinstance(value := getattr(self, name), (int, float)) and value <= 0]
+        return [f"{name} {value!r} is not accepted; it takes a number above 0 and at most {CEILING_US}" for name in self.__struct_fields__
+                if isinstance(value := getattr(self, name), (int, float)) and not 0 < value <= CEILING_US]
 
 
 class Constant(Distribution, frozen=True, tag="constant"):
@@ -60,7 +65,7 @@ class Constant(Distribution, frozen=True, tag="constant"):
         return -int(-self.value_us // 1)
 
     def problems(self) -> list[str]:
-        return ["value_us must not be negative"] if self.value_us < 0 else []
+        return [] if 0 <= self.value_us <= CEILING_US else [f"value_us {self.value_us!r} is not accepted; it takes a number from 0 to {CEILING_US}"]
 
 
 class Uniform(Distribution, frozen=True, tag="uniform"):
@@ -80,7 +85,9 @@ class Uniform(Distribution, frozen=True, tag="uniform"):
         return -int(-self.low_us // 1)
 
     def problems(self) -> list[str]:
-        return [] if 0 <= self.low_us < self.high_us else ["low_us and high_us must satisfy 0 <= low_us < high_us"]
+        if 0 <= self.low_us < self.high_us <= CEILING_US:
+            return []
+        return [f"low_us, high_us {self.low_us!r}, {self.high_us!r} are not accepted; they take 0 <= low_us < high_us <= {CEILING_US}"]
 
 
 class Exponential(Distribution, frozen=True, tag="exponential"):
@@ -120,7 +127,7 @@ class Pareto(Distribution, frozen=True, tag="pareto"):
     alpha: float
 
     def survival(self, t: np.ndarray) -> np.ndarray:
-        return (self.scale_us / np.maximum(t, self.scale_us)) ** self.alpha
+        return np.asarray((self.scale_us / np.maximum(t, self.scale_us)) ** self.alpha)
 
     def survival_exact(self, t: int) -> Any:
         mp = _mp()
@@ -139,7 +146,7 @@ class Empirical(Distribution, frozen=True, tag="empirical"):
 
     def survival(self, t: np.ndarray) -> np.ndarray:
         probability, time = np.array(self.points).T
-        return 1.0 - np.interp(t, time, probability, left=0.0, right=1.0)
+        return np.asarray(1.0 - np.interp(t, time, probability, left=0.0, right=1.0))
 
     def survival_exact(self, t: int) -> Any:
         mp = _mp()
@@ -153,11 +160,14 @@ class Empirical(Distribution, frozen=True, tag="empirical"):
     def least(self) -> int:
         return -int(-self.points[0][1] // 1) if self.points else 0
 
+    def rounding(self) -> float:
+        return 1e-15
+
     def problems(self) -> list[str]:
         if self.file:
             return []
         rising = all(a[0] < b[0] and a[1] < b[1] for a, b in zip(self.points, self.points[1:]))
-        ends = len(self.points) >= 2 and self.points[0][0] == 0 and self.points[-1][0] == 1 and self.points[0][1] >= 0
+        ends = len(self.points) >= 2 and self.points[0][0] == 0 and self.points[-1][0] == 1 and self.points[0][1] >= 0 and self.points[-1][1] <= CEILING_US
         return [] if rising and ends else ["points must rise in both columns, from probability 0 to probability 1"]
 
 
@@ -176,9 +186,8 @@ class Mixture(Distribution, frozen=True, tag="mixture"):
 
     def survival(self, t: np.ndarray) -> np.ndarray:
         total = sum(part.weight for part in self.parts)
-        return np.sum([part.weight / total * part.of.survival(np.maximum(t - part.plus_us, -0.0)) if part.plus_us == 0 else
-                       part.weight / total * np.where(t < part.plus_us, 1.0, part.of.survival(np.maximum(t - part.plus_us, 0.0)))
-                       for part in self.parts], axis=0)
+        return np.asarray(sum(part.weight / total * np.where(t < part.plus_us, 1.0, part.of.survival(np.maximum(t - part.plus_us, 0.0)))
+                              for part in self.parts))
 
     def survival_exact(self, t: int) -> Any:
         mp = _mp()
@@ -188,9 +197,12 @@ class Mixture(Distribution, frozen=True, tag="mixture"):
     def least(self) -> int:
         return min(part.plus_us + part.of.least() for part in self.parts)
 
+    def rounding(self) -> float:
+        return max(part.of.rounding() for part in self.parts)
+
     def problems(self) -> list[str]:
-        if not self.parts or any(part.weight <= 0 for part in self.parts):
-            return ["parts must be one or more, each with a weight above 0"]
+        if not self.parts or not all(0 < part.weight <= CEILING_US and 0 <= part.plus_us <= CEILING_US for part in self.parts):
+            return ["parts must be one or more, each with a weight above 0 and a plus_us of 0 or more"]
         return [problem for part in self.parts for problem in part.of.problems()]
 
 
@@ -210,15 +222,20 @@ class Table:
     def draw(self, bits: int) -> int:
         """The time at the quantile that `bits` / 2**64 names, linear between table entries."""
         i = bits >> 52
+        if i == 4095:
+            return self.tail((bits << 12) & MASK)
         level = self.levels[0]
+        low = level[i]
+        return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
+
+    def tail(self, bits: int) -> int:
+        """The time at the quantile 1 - (1 - bits / 2**64) / 4096."""
+        i = bits >> 52
+        level = self.levels[1]
         if i == 4095:
             bits = (bits << 12) & MASK
             i = bits >> 52
-            level = self.levels[1]
-            if i == 4095:
-                bits = (bits << 12) & MASK
-                i = bits >> 52
-                level = self.levels[2]
+            level = self.levels[2]
         low = level[i]
         return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
 
@@ -252,7 +269,7 @@ def _quantiles(distribution: AnyDistribution, remains: list[tuple[int, int]]) ->
         low = np.where(enough, low, middle)
     unsure = np.zeros(len(tail), dtype=bool)
     for t in (high - 1, high):
-        unsure |= np.abs(distribution.survival(np.maximum(t, 0).astype(float)) - tail) <= TOLERANCE * tail
+        unsure |= np.abs(distribution.survival(np.maximum(t, 0).astype(float)) - tail) <= TOLERANCE * tail + distribution.rounding()
     out = [int(t) for t in high]
     for i in np.flatnonzero(unsure):
         out[i] = _decide(distribution, out[i], *remains[i])
@@ -260,14 +277,21 @@ def _quantiles(distribution: AnyDistribution, remains: list[tuple[int, int]]) ->
 
 
 def _decide(distribution: AnyDistribution, t: int, a: int, b: int) -> int:
-    """The exact answer near `t`, by 40-digit arithmetic."""
+    """The exact answer, by 40-digit arithmetic, looked for from `t` outward in doubling steps (a flat stretch may be long)."""
     mp = _mp()
     tail = mp.mpf(a) / b
-    while t > 0 and distribution.survival_exact(t - 1) <= tail:
-        t -= 1
-    while t < CEILING_US and distribution.survival_exact(t) > tail:
-        t += 1
-    return t
+    low, high, step = t - 1, t, 1  # to be: P(T > low) > tail >= P(T > high)
+    while low >= 0 and distribution.survival_exact(low) <= tail:
+        high, low, step = low, max(-1, low - step), 2 * step
+    while high < CEILING_US and distribution.survival_exact(high) > tail:
+        low, high, step = high, min(CEILING_US, high + step), 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if distribution.survival_exact(middle) <= tail:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def _mp() -> Any:

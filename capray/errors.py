@@ -28,7 +28,7 @@ def duration_us(text: object, field: str = "duration") -> int:
         raise wrong(field, text, "a duration with a unit: 200ms, 10s, 5min, 1h (units: us, ms, s, min, h, d)")
     whole, _, fraction = match[1].partition(".")
     scale = UNITS_US[match[2]]
-    micros, rest = divmod(int(whole + fraction) * scale, 10 ** len(fraction))
+    micros, rest = divmod(int(whole + fraction) * scale, int(10 ** len(fraction)))
     if rest:
         raise wrong(field, text, "a duration that is a whole number of microseconds")
     return micros

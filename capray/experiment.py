@@ -10,10 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from capray.cli import command_line
 from capray.errors import InputError
 from capray.sweep import ENGINES, Sweep
-from capray.sweeping import sweep_and_report
+from capray.sweeping import command_line, sweep_and_report
 
 SCALES = ("ci", "default", "full")
 

@@ -52,8 +52,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def lookahead_us(self, nodes: int) -> int:
         """The smallest one-way latency any link can give, at least 1 us."""
         least = min(table(self.of_kind(kind)).least for kind in range(len(KIND_NAMES)))
-        distance = min((self.distance_us(a, b) for a in range(min(nodes, len(self.regions) + 1)) for b in range(min(nodes, len(self.regions) + 1)) if a != b),
-                       default=self.floor_us)
+        count = min(nodes, 2 * max(1, len(self.regions)))  # two nodes of each region, where there are so many, are every kind of pair
+        distance = min((self.distance_us(a, b) for a in range(count) for b in range(count) if a != b), default=self.floor_us)
         return max(1, distance + least)
 
     def problems(self) -> list[str]:

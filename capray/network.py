@@ -15,8 +15,8 @@ from capray.faults import Cut, Fault, resolve
 from capray.record import FaultWindow, TraceEvent
 from capray.replica import KINDS
 from capray.scenario import Scenario
-from capray.streams import GAMMA, MASK, Stream
-from capray.tcp import GIVE_UP_US, RTO_FIRST_US, WINDOW_BYTES, Connection, redial_at, retransmission_at
+from capray.streams import GAMMA, MASK, Stream, mix
+from capray.tcp import GIVE_UP_US, RTO_FIRST_US, RTO_MAX_US, WINDOW_BYTES, Connection, redial_at, retransmission_at
 
 FAULT, DELIVERY, TIMER, REQUEST = range(4)  # classes of events at one instant, in this order
 CLIENT_LANE = 8  # added to a message's class: traffic of clients outside the cut
@@ -28,16 +28,18 @@ Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, 
 class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
-    __slots__ = ("src", "dst", "floor", "state", "last", "stuck", "unacked")
+    __slots__ = ("src", "dst", "floor", "state", "spare", "last", "stuck", "unacked", "fault")
 
     def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
         self.src = src
         self.dst = dst
         self.floor = floor
         self.state = state
+        self.spare = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
         self.last = -1  # when the newest message on it arrives: TCP keeps order
         self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
         self.unacked = 0  # bytes sent since acknowledgements are cut
+        self.fault = -1  # which fault made the first of them wait
 
 
 class Network:
@@ -49,12 +51,13 @@ class Network:
         self.n = scenario.nodes
         self.queue = queue
         self.end = scenario.end_us
-        self.tables: list[Table] = [table(scenario.link.of_kind(kind)) for kind in range(len(KINDS))]
+        self.tables: list[Table] = [table(scenario.wire.of_kind(kind)) for kind in range(len(KINDS))]
+        self.levels = [times.levels[0] for times in self.tables]
         self.lookahead = scenario.lookahead_us
         self.tcp = scenario.transport == "tcp"
         self.cut_mode = scenario.effective_cut_mode
-        self.loss_ppm = round(scenario.link.loss * 1_000_000)
-        self.double_ppm = 0 if self.tcp else round(scenario.link.duplication * 1_000_000)
+        self.loss_ppm = round(scenario.wire.loss * 1_000_000)
+        self.double_ppm = 0 if self.tcp else round(scenario.wire.duplication * 1_000_000)
         self.lossy = bool(self.loss_ppm or self.double_ppm)
         self.luck: dict[int, Stream] = {}
         self.lanes: dict[int, Lane] = {}
@@ -63,7 +66,8 @@ class Network:
         self.rows = [0] * self.n  # rows[a] has bit b where a's packets do not reach b: cut, or b's host is dead
         self.down = 0  # bit set: no process
         self.dead = 0  # bit set: no host
-        self.irregular = False  # any cut, crash, closed or half-open connection: messages take the careful way
+        self.waiting = 0  # lanes on which something is stuck
+        self.irregular = False  # any cut, crash, closed or half-open connection, stuck lane: messages take the careful way
         self.cuts: dict[int, frozenset[tuple[int, int]]] = {}  # active partitions: their directed links
         self.windows: list[FaultWindow] = []
         self.armed: list[tuple[int, Fault]] = []  # faults that wait for a role
@@ -78,45 +82,73 @@ class Network:
         self.agenda_count = 0
         self.agenda: list[int] = []  # when agenda entries are due: no window may cross one
         self.trace: dict[tuple[int, int], list[Any]] | None = {} if scenario.trace_us else None
+        self.extra = self.lossy or self.trace is not None
         for index, fault in enumerate(scenario.faults):
             self.schedule(fault.at_us, "arm" if fault.on_role else "begin", index, fault)
 
     # ---- the verdict on a message ----------------------------------------------------------------------------------------------------
     def send(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
         """Judge a message sent at `t`: put its delivery into the queue, or hold it, or drop it and say why."""
-        self.messages += 1
-        self.bytes += size
-        key = src * self.n + dst
+        self.carry(t, src, counter, (dst,), body, kind, size)
+
+    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
+        """Judge one message to each of `dsts` (the hottest lines of a trial).  Its latency comes from its lane's own stream: SplitMix64
+        (capray.streams) written out, each output serving three messages with 21 bits; `spare` keeps the rest under a sentinel bit."""
+        self.messages += len(dsts)
+        self.bytes += size * len(dsts)
+        lanes, queue, tcp = self.lanes, self.queue, self.tcp
+        level = self.levels[kind & 7]
+        row = src * self.n
         if kind >= CLIENT_LANE:
-            key += self.n * self.n
-        lane = self.lanes.get(key)
-        if lane is None:
-            lane = self._lane(key, src, dst)
-        times = self.tables[kind & 7]
-        if times.constant:
-            due = t + lane.floor + times.least
-        else:  # SplitMix64 (capray.streams), written out: this is the hottest line of a trial
-            z = lane.state = (lane.state + GAMMA) & MASK
-            z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-            due = t + lane.floor + times.draw(z ^ (z >> 31))
-        if due <= t:
-            due = t + 1
+            row += self.n * self.n
+        careful = self.irregular or self.extra
+        for dst in dsts:
+            lane = lanes.get(row + dst)
+            if lane is None:
+                lane = self._lane(row + dst, src, dst)
+            spare = lane.spare
+            if spare == 1:
+                z = lane.state = (lane.state + GAMMA) & MASK
+                z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+                z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+                spare = (z ^ (z >> 31)) >> 1 | 0x8000000000000000
+            lane.spare = spare >> 21
+            i = spare >> 9 & 0xFFF
+            if i == 4095:
+                due = t + lane.floor + self._tail(lane, kind)
+            else:
+                low = level[i]
+                due = t + lane.floor + low + ((level[i + 1] - low) * (spare & 0x1FF) >> 9)
+            if due <= t:
+                due = t + 1
+            if careful:
+                self._careful((due, dst, DELIVERY, src, counter, body, kind, t, size), lane)
+            else:
+                if tcp:
+                    if due < lane.last:
+                        due = lane.last
+                    else:
+                        lane.last = due
+                heappush(queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
+            counter += 2
+
+    def _careful(self, entry: Entry, lane: Lane) -> None:
+        """What the short way leaves out: faults, closed connections, loss, duplication, the trace."""
+        kind = entry[6]
         if self.irregular and kind < CLIENT_LANE:
-            self._judge((due, dst, DELIVERY, src, counter, body, kind, t, size), lane)
+            self._judge(entry, lane)
             return
+        due = entry[0]
+        key = lane.src * self.n + lane.dst + (self.n * self.n if kind >= CLIENT_LANE else 0)
         if self.tcp:
             if self.loss_ppm:
                 due += self._retransmissions(key)
-            if due < lane.last:
-                due = lane.last
-            else:
-                lane.last = due
-        elif self.lossy and self._lost_or_doubled(key, (due, dst, DELIVERY, src, counter, body, kind, t, size)):
+            due = lane.last = max(due, lane.last)
+        elif self.lossy and self._lost_or_doubled(key, entry):
             return
-        heappush(self.queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
+        heappush(self.queue, (due, *entry[1:]))
         if self.trace is not None:
-            self._trace(src, counter, dst, kind, t, body, due, None)
+            self._trace(entry[3], entry[4], entry[1], kind, entry[7], entry[5], due, None)
 
     def _judge(self, entry: Entry, lane: Lane) -> None:
         """The careful way: cuts, dead hosts, and connections that are not simply open."""
@@ -126,16 +158,22 @@ class Network:
                 return
             if entry[0] < ready:
                 entry = (ready, *entry[1:])
-        blocked = self.rows[lane.src] >> lane.dst & 1
-        if self.cut_mode == "tcp" and not blocked and self.rows[lane.dst] >> lane.src & 1 and not self.down >> lane.src & 1:
+        if not lane.stuck and self.rows[lane.dst] >> lane.src & 1:
             lane.unacked += entry[8]
-            blocked = lane.unacked > WINDOW_BYTES
-        if blocked:
+        if self._blocked(lane):
             self._stop(entry, lane)
+        elif lane.stuck:
+            self._queue_behind(entry, lane)
         elif not self.tcp and self.lossy and self._lost_or_doubled(lane.src * self.n + lane.dst, entry):
             return
         else:
             self._deliver(entry, lane)
+
+    def _blocked(self, lane: Lane) -> bool:
+        """No packet gets through, or no acknowledgement does and the window is full."""
+        if self.rows[lane.src] >> lane.dst & 1:
+            return True
+        return lane.unacked > WINDOW_BYTES and self.cut_mode == "tcp" and bool(self.rows[lane.dst] >> lane.src & 1)
 
     def _socket(self, entry: Entry, lane: Lane) -> int:
         """The earliest arrival that the pair's connection allows; -1 where the message was dropped or waits for a dial."""
@@ -183,11 +221,19 @@ class Network:
             self._drop(entry, "cut" if self._cut_by_partition(lane) else "crashed")
             return
         self._touch(fault, "delayed")
-        if not lane.stuck and self.cut_mode == "tcp" and entry[7] + GIVE_UP_US <= self.end:
-            self.schedule(entry[7] + GIVE_UP_US, "abort", lane.src * self.n + lane.dst, entry[7])
+        if not lane.stuck:
+            lane.fault = fault
+            self.waiting += 1
+            if self.cut_mode == "tcp" and entry[7] + GIVE_UP_US <= self.end:
+                self.schedule(entry[7] + GIVE_UP_US, "abort", lane.src * self.n + lane.dst, entry[7])
         lane.stuck.append(entry)
         if self.trace is not None and entry[6] >= 0:
             self._trace(entry[3], entry[4], entry[1], entry[6], entry[7], entry[5], None, "cut")
+
+    def _queue_behind(self, entry: Entry, lane: Lane) -> None:
+        """The path is open again, but TCP keeps order: a new message waits behind those that wait for their retransmission."""
+        self._touch(lane.fault, "delayed")
+        lane.stuck.append(entry)
 
     def _drop(self, entry: Entry, why: str) -> None:
         if entry[6] < 0:
@@ -207,32 +253,39 @@ class Network:
 
     # ---- latency, loss ---------------------------------------------------------------------------------------------------------------
     def _lane(self, key: int, src: int, dst: int) -> Lane:
-        lane = self.lanes[key] = Lane(src, dst, self.scenario.link.distance_us(src, dst), Stream(self.seed, "link", key).state)
+        lane = self.lanes[key] = Lane(src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
         return lane
+
+    def _stream(self, role: str, key: int) -> Stream:
+        """A lane's stream, named by its two nodes: clusters of any size meet the same noise on the same link."""
+        outside, pair = divmod(key, self.n * self.n)
+        return Stream(self.seed, role, pair // self.n, pair % self.n, outside)
 
     def _between(self, src: int, dst: int) -> Lane:
         key = src * self.n + dst
         return self.lanes.get(key) or self._lane(key, src, dst)
 
     def _delay(self, lane: Lane, kind: int = 4) -> int:
-        stream = Stream.__new__(Stream)
-        stream.state = lane.state
-        delay = lane.floor + self.tables[kind & 7].draw(stream.bits())
-        lane.state = stream.state
-        return max(1, delay)
+        lane.state = (lane.state + GAMMA) & MASK
+        return max(1, lane.floor + self.tables[kind & 7].draw(mix(lane.state)))
+
+    def _tail(self, lane: Lane, kind: int) -> int:
+        """A latency beyond the quantile 4095/4096, by a draw of its own."""
+        lane.state = (lane.state + GAMMA) & MASK
+        return self.tables[kind & 7].tail(mix(lane.state))
 
     def _chance(self, key: int, ppm: int) -> bool:
         stream = self.luck.get(key)
         if stream is None:
-            stream = self.luck[key] = Stream(self.seed, "loss", key)
+            stream = self.luck[key] = self._stream("loss", key)
         return stream.chance(ppm)
 
     def _retransmissions(self, key: int) -> int:
         """What lost segments add: each loss costs a retransmission time-out, doubling."""
         extra, pause = 0, RTO_FIRST_US
-        while self._chance(key, self.loss_ppm):
+        while extra < GIVE_UP_US and self._chance(key, self.loss_ppm):
             extra += pause
-            pause *= 2
+            pause = min(2 * pause, RTO_MAX_US)
         return extra
 
     def _lost_or_doubled(self, key: int, entry: Entry) -> bool:
@@ -294,10 +347,19 @@ class Network:
         connection.up[side] = False
         for lane in (self._between(src, dst), self._between(dst, src)):
             self._lose_stuck(lane)
-        if connection.up[1 - side] and not self.rows[src] >> dst & 1:
-            connection.up[1 - side] = False
-            at = t + self._delay(self._between(src, dst))
-            connection.learns[1 - side] = self._notice(at, dst, src, DISCONNECTED, connection.epoch)
+        if connection.up[1 - side]:
+            lane = self._between(src, dst)
+            if not self.rows[src] >> dst & 1:
+                self._part(connection, 1 - side, t + self._delay(lane))
+            elif self.cut_mode == "tcp":  # the peer takes it for open until the FIN, retransmitted, reaches it
+                self.notices += 1
+                self._stop((t, dst, DELIVERY, src, -self.notices, connection.epoch, DISCONNECTED, t, 0), lane)
+
+    def _part(self, connection: Connection, side: int, at: int) -> None:
+        """This side's end is dead; it learns of it at `at`, or after what is under way to it."""
+        here, peer = (connection.low, connection.high) if side == 0 else (connection.high, connection.low)
+        connection.up[side] = False
+        connection.learns[side] = self._notice(at, here, peer, DISCONNECTED, connection.epoch)
 
     def _abandon(self, connection: Connection, side: int) -> None:
         connection.dialing[side] = -1
@@ -306,17 +368,25 @@ class Network:
         connection.pending[side] = []
 
     def _lose_stuck(self, lane: Lane) -> None:
-        for entry in lane.stuck:
-            self._drop(entry, "closed")
-        lane.stuck = []
         lane.unacked = 0
+        for entry in self._take_stuck(lane):
+            self._drop(entry, "closed")
+            if entry[6] == CONNECTED:  # the receiver never hears of this connection
+                connection = self.connections.get(self._pair(lane.src, lane.dst))
+                if connection is not None and connection.epoch == entry[5]:
+                    connection.up[int(lane.dst > lane.src)] = False
+
+    def _take_stuck(self, lane: Lane) -> list[Entry]:
+        """What waits on a lane; afterwards nothing does."""
+        if lane.stuck:
+            self.waiting -= 1
+        found, lane.stuck = lane.stuck, []
+        return found
 
     def _reset(self, connection: Connection, side: int, t: int) -> None:
         """The peer answers a segment sent at `t` with a reset: this side learns it a round trip later."""
         here, peer = (connection.low, connection.high) if side == 0 else (connection.high, connection.low)
-        at = t + self._delay(self._between(here, peer)) + self._delay(self._between(peer, here))
-        connection.up[side] = False
-        connection.learns[side] = self._notice(at, here, peer, DISCONNECTED, connection.epoch)
+        self._part(connection, side, t + self._delay(self._between(here, peer)) + self._delay(self._between(peer, here)))
 
     def _dial(self, connection: Connection, side: int, t: int) -> None:
         if connection.dialing[side] < 0:
@@ -370,6 +440,10 @@ class Network:
             connection = self.connections.get(arguments[0])
             if connection is not None and connection.dialing[arguments[1]] == arguments[2]:
                 self._attempt(connection, arguments[1], t)
+        elif what == "retransmit":
+            lane = self.lanes[arguments[0]]
+            if lane.stuck and lane.stuck[0][7] == arguments[1] and not self._blocked(lane):
+                self._release(lane, t)
         elif what == "abort":
             self._give_up(t, *arguments)
 
@@ -444,13 +518,12 @@ class Network:
         if entry[6] < 0:
             if self.cut_mode != "tcp":
                 return True
-            if entry[6] == DISCONNECTED:  # lost: the connection stays half-open
+            if entry[6] == DISCONNECTED:  # the connection stays half-open until it is retransmitted
                 connection = self._connection(entry[3], entry[1])
                 side = int(entry[1] > entry[3])
-                if connection.epoch == entry[5] and not connection.up[side]:
+                if connection.epoch == entry[5] and not connection.up[side] and connection.dialing[side] < 0:
                     connection.up[side] = True
                     connection.learns[side] = 0
-                return False
         self._stop(entry, lane)
         return False
 
@@ -474,8 +547,15 @@ class Network:
             lane = self.lanes[key]
             if not self.rows[lane.dst] >> lane.src & 1:
                 lane.unacked = 0
-            if lane.stuck and not self.rows[lane.src] >> lane.dst & 1:
+            if not lane.stuck or self._blocked(lane):
+                continue
+            if self.cut_mode == "hold":
                 self._release(lane, t)
+                continue
+            sent = lane.stuck[0][7]
+            again = retransmission_at(sent, t)
+            if again < sent + GIVE_UP_US:
+                self.schedule(again, "retransmit", key, sent)
         for pair in sorted(self.connections):
             connection = self.connections[pair]
             for side in (0, 1):
@@ -483,18 +563,23 @@ class Network:
                     self.schedule(redial_at(connection.dialing[side], t), "dial", pair, side, connection.dialing[side])
 
     def _release(self, lane: Lane, t: int) -> None:
-        waiting, lane.stuck = lane.stuck, []
-        again = retransmission_at(waiting[0][7], t) if self.cut_mode == "tcp" else t
+        """What waited on a lane goes out at `t`, in its order.  A peer whose end of the connection is gone answers with a reset."""
+        waiting = self._take_stuck(lane)
         connection = self.connections.get(self._pair(lane.src, lane.dst))
         side = int(lane.src > lane.dst)
         if connection is not None and not connection.up[1 - side]:
             for entry in waiting:
                 self._drop(entry, "closed")
             if connection.up[side]:
-                self._reset(connection, side, again)
-            return
-        for entry in waiting:
-            self._deliver((again + self._delay(lane, max(entry[6], 0)), *entry[1:]), lane)
+                self._reset(connection, side, t)
+        else:
+            for entry in waiting:
+                if entry[6] == DISCONNECTED:
+                    if connection is not None and connection.epoch == entry[5]:
+                        self._part(connection, 1 - side, t + self._delay(lane))
+                else:
+                    self._deliver((t + self._delay(lane, max(entry[6], 0)), *entry[1:]), lane)
+        self._reckon()
 
     def _give_up(self, t: int, key: int, sent: int) -> None:
         """The system gives up retransmitting what was sent at `sent`: the connection is gone on this side."""
@@ -505,8 +590,7 @@ class Network:
         connection = self._connection(lane.src, lane.dst)
         side = int(lane.src > lane.dst)
         if connection.up[side]:
-            connection.up[side] = False
-            connection.learns[side] = self._notice(t, lane.src, lane.dst, DISCONNECTED, connection.epoch)
+            self._part(connection, side, t)
 
     def _crash(self, t: int, node: int, host: bool, index: int) -> None:
         """A process dies: its peers see its connections reset.  A host dies: they see nothing.  What was under way to it is lost."""
@@ -545,7 +629,7 @@ class Network:
         for cut in self.cuts.values():
             for a, b in cut:  # any order: the rows are the same
                 self.rows[a] |= 1 << b
-        self.irregular = bool(self.cuts or self.down or self.connections or any(self.rows))
+        self.irregular = bool(self.cuts or self.down or self.connections or self.waiting or any(self.rows))
 
     def _cut_by_partition(self, lane: Lane) -> bool:
         return any((lane.src, lane.dst) in cut for cut in self.cuts.values())

@@ -8,13 +8,14 @@ Disk: one queue; syncs that come while one is under way share the next (group co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heappush
 from typing import Any, Protocol
 
 from capray.distributions import table
 from capray.network import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER
 from capray.record import Version
-from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SET_TIMER, VERSION, Replica, Request
+from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Replica, Request
 from capray.scenario import Scenario
 from capray.streams import Stream
 from capray.workload import Client
@@ -31,7 +32,7 @@ ARRIVAL, FINAL, CALL = range(3)
 class Wire(Protocol):
     """Where a node's traffic goes."""
 
-    def send(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None: ...
+    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None: ...
     def connect(self, t: int, src: int, dst: int) -> None: ...
     def close(self, t: int, src: int, dst: int) -> None: ...
     def role(self, t: int, node: int, name: str) -> None: ...
@@ -48,7 +49,7 @@ class Node:
         self.stream = Stream(seed, "replica", node)
         self.client = Client(scenario.workload, node, scenario.nodes, seed)
         self.disk_stream = Stream(seed, "disk", node)
-        self.disk = table(scenario.disk)
+        self.disk = table(scenario.storage)
         self.service_us = scenario.service_us
         self.outside = scenario.workload.client_placement == "outside"
         self.counter = 0
@@ -57,7 +58,7 @@ class Node:
         self.generation = 0  # of the process: a crash ends all that was under way
         self.up = True
         self.host_up = True
-        self.paused = 0
+        self.paused: list[int] = []  # the pauses under way
         self.stash: list[Event] = []
         self.closed: set[int] = set()  # peers with which no connection is open, as this node knows
         self.epochs: dict[int, int] = {}
@@ -79,12 +80,18 @@ class Node:
         self.load_us = scenario.load_us
         self.tcp = scenario.transport == "tcp"
         self.deadline_at = 0  # when the next deadline event is due (0: none)
+        self.plain = False
+        self._look()
         self._push(0, FAULT, "start")
         first = self.client.first()
         if first < self.load_us:
             self._push(first, REQUEST, ARRIVAL)
         if scenario.final_us < scenario.end_us:
             self._push(scenario.final_us, REQUEST, FINAL)
+
+    def _look(self) -> None:
+        """Whether a message can go straight to the replica: nothing is wrong with this node, its clock or its connections."""
+        self.plain = self.up and not (self.paused or self.closed or self.service_us or self.slow_service_us or self.busy) and self.true_clock
 
     def _boot(self) -> Replica:
         scenario = self.scenario
@@ -98,13 +105,20 @@ class Node:
     def handle(self, event: Event) -> None:
         """Run one event."""
         t = self.now = event[0]
+        if self.plain and event[2] == DELIVERY and event[6] >= 0:  # the usual case, in as few steps as it takes
+            replica = self.replica
+            replica.now = t
+            replica.on_message(event[3], event[5])
+            if replica.effects:
+                self._perform(t)
+            return
         cls = event[2]
         if cls == DELIVERY:
             if self.paused:
                 self._hold(event)
             elif not self.up:
                 self._ignore("crashed")
-            elif self.service_us or self.slow_service_us:
+            elif self._serving(t):
                 self._serve(t, event)
             else:
                 self._receive(t, event)
@@ -135,14 +149,26 @@ class Node:
                 self.replica.on_disconnected(peer)  # the old connection was half-open: the new one tells so
             self.closed.discard(peer)
             self.epochs[peer] = epoch
+            self._look()
             self.replica.on_connected(peer)
         elif kind == REFUSED or (kind == DISCONNECTED and peer not in self.closed and self.epochs.get(peer, 0) == epoch):
             self.closed.add(peer)
+            self.plain = False
             self.replica.on_disconnected(peer)
+
+    def _serving(self, t: int) -> bool:
+        """Whether service takes time now, or what came while it did is still waiting: nothing overtakes."""
+        if self.service_us or self.slow_service_us:
+            return True
+        if self.busy and self.busy < t:
+            self.busy = 0
+            self._look()
+        return self.busy > 0
 
     def _serve(self, t: int, event: Event) -> None:
         """A message (or request) waits for its turn, and is handled when its service is complete."""
         self.busy = max(self.busy, t) + max(self.service_us * self.slow, self.slow_service_us)
+        self._slowed()
         self._push(self.busy, TIMER, SERVED, self.generation, event)
 
     def _timer(self, t: int, event: Event) -> None:
@@ -192,7 +218,7 @@ class Node:
         request = self.client.begin(t, f, key, value, final)
         if not self.deadline_at:
             self._arm_deadline()
-        if self.up and not self.paused and not self.service_us and not self.slow_service_us:
+        if self.up and not self.paused and not self._serving(t):
             self._hand_over(t, request)
         else:
             self._ask(t, request, queued=True)
@@ -210,7 +236,7 @@ class Node:
         event = (t, self.id, REQUEST, self.id, self.counter, CALL, request)
         if self.paused:
             self._hold(event)
-        elif queued and (self.service_us or self.slow_service_us):
+        elif queued and self._serving(t):
             self._serve(t, event)
         else:
             self._hand_over(t, request)
@@ -230,6 +256,10 @@ class Node:
         self.now = t
         return self._begin(t, f, key, value)
 
+    def peek(self, key: str) -> Any:
+        """What the replica holds for `key`, for a human's eye; None while its process is down."""
+        return self.replica.peek(key) if self.up else None
+
     def _arm_deadline(self) -> None:
         due = self.client.oldest_deadline()
         if due is not None:
@@ -239,35 +269,46 @@ class Node:
     # ---- effects ---------------------------------------------------------------------------------------------------------------------
     def _perform(self, t: int) -> None:
         effects = self.replica.effects
-        self.replica.effects = []
         self._carry_out(t, effects)
+        effects.clear()
 
     def _carry_out(self, t: int, effects: list[tuple[Any, ...]]) -> None:
         """Carry out effects in their order; those after a synced persist wait for the disk."""
         me = self.id
-        for index, effect in enumerate(effects):
+        queue, carry = self.queue, self.wire.carry
+        coming = iter(effects)
+        for effect in coming:
             tag = effect[0]
             if tag == SEND:
                 message = effect[2]
                 dst = effect[1]
                 self.counter += 2
                 if dst == me:
-                    heappush(self.queue, (t, me, DELIVERY, me, self.counter, message, 0, t, 0))
+                    heappush(queue, (t, me, DELIVERY, me, self.counter, message, 0, t, 0))
                 else:
                     kind = message.kind
                     if self.outside and message.client:
                         kind += CLIENT_LANE
-                    self.wire.send(t, me, self.counter, dst, message, kind, message.size)
+                    carry(t, me, self.counter, (dst,), message, kind, message.size)
+            elif tag == SEND_ALL:
+                message = effect[2]
+                kind = message.kind
+                if self.outside and message.client:
+                    kind += CLIENT_LANE
+                carry(t, me, self.counter + 2, effect[1], message, kind, message.size)
+                self.counter += 2 * len(effect[1])
             elif tag == REPLY:
                 self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
             elif tag == SET_TIMER:
                 delay = effect[2] if not self.drift_ppm else effect[2] * PPM // (PPM + self.drift_ppm)
+                if delay < 0:
+                    delay = 0  # time does not run backwards
                 self.counter += 2
                 self.timers[effect[1]] = self.counter
-                heappush(self.queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
+                heappush(queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
             elif tag == PERSIST:
                 self.journal.append(effect[1])
-                if effect[2] and self._sync(t, effects[index + 1:]):
+                if effect[2] and self._sync(t, coming):
                     return
             else:
                 self._rarer(t, effect)
@@ -285,12 +326,14 @@ class Node:
         elif tag == CLOSE:
             if self.tcp and effect[1] != self.id:
                 self.closed.add(effect[1])
+                self.plain = False
             self.wire.close(t, self.id, effect[1])
 
-    def _sync(self, t: int, rest: list[tuple[Any, ...]]) -> bool:
-        """Sync the journal; True where the rest of the effects waits for it."""
+    def _sync(self, t: int, coming: Iterator[tuple[Any, ...]]) -> bool:
+        """Sync the journal; True where the effects still to come wait for it."""
         cost = self.disk.least if self.disk.constant else self.disk.draw(self.disk_stream.bits())
         cost *= self.slow
+        self._slowed()
         if cost == 0:
             self.synced = len(self.journal)
             return False
@@ -302,7 +345,7 @@ class Node:
             if not self.disk_next:
                 self.disk_next = self.disk_busy + cost
             done = self.disk_next
-        self._push(done, TIMER, DISK_DONE, self.generation, len(self.journal), rest)
+        self._push(done, TIMER, DISK_DONE, self.generation, len(self.journal), list(coming))
         return True
 
     def clock(self, t: int) -> int:
@@ -313,6 +356,11 @@ class Node:
     def _fault(self, t: int, event: Event) -> None:
         what = event[5]
         if what == "start":
+            if not self.up:
+                return  # a fault at time 0 was first; restart boots it
+            if self.paused:
+                self._hold(event)
+                return
             self.replica.now = self.clock(t)
             self.replica.on_start()
             self._perform(t)
@@ -323,8 +371,10 @@ class Node:
         elif what in ("end-crash-process", "end-crash-host"):
             self._restart(t)
         elif what == "pause":
-            self.paused += 1
-            self.touched.setdefault(index, {"held": 0})
+            if self.up:
+                self.paused.append(index)
+            self.touched[index] = {"held": 0}
+            self._look()
         elif what == "end-pause":
             self._resume(t, index)
         else:
@@ -336,11 +386,19 @@ class Node:
             self.faults = [fault for fault in self.faults if fault[0] != index]
         else:
             self.faults.append((index, factor if what == "slow" else 1, service_us if what == "slow" else 0, offset_us if what == "skew" else 0))
-            self.touched[index] = {"nodes": 1}
+            self.touched[index] = {"slowed": 0} if what == "slow" else {"nodes": 1}
         self.slow = max([1, *(fault[1] for fault in self.faults)])
         self.slow_service_us = max([0, *(fault[2] for fault in self.faults)])
         self.offset_us = (self.scenario.clock_offset_us[self.id] if self.scenario.clock_offset_us else 0) + sum(fault[3] for fault in self.faults)
         self.true_clock = not (self.offset_us or self.drift_ppm)
+        self._look()
+
+    def _slowed(self) -> None:
+        """Count a service or a sync for every slow fault under way."""
+        for fault in self.faults:
+            counts = self.touched[fault[0]]
+            if "slowed" in counts:
+                counts["slowed"] += 1
 
     def _crash(self, t: int, host: bool, index: int) -> None:
         unsynced = len(self.journal) - self.synced if host else 0
@@ -350,19 +408,21 @@ class Node:
         self.touched[index] = {"processes": int(self.up), "unsynced": unsynced}
         if self.up and (not host or not self.outside):
             self.client.lose(t, "connection reset" if not host else "host down")
-        self.up = False
+        self.up = self.plain = False
         self.generation += 1
         self.timers.clear()
         self.stash.clear()
-        self.paused = 0
+        self.paused.clear()
         self.busy = self.disk_busy = self.disk_next = 0
-        self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
+        if self.tcp:
+            self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
         self.replica.effects = []
 
     def _restart(self, t: int) -> None:
         if self.up:
             return
         self.up = self.host_up = True
+        self._look()
         self.synced = len(self.journal)
         self.replica = self._boot()
         self.replica.now = self.clock(t)
@@ -371,20 +431,22 @@ class Node:
 
     def _resume(self, t: int, index: int) -> None:
         """The process goes on: what waited is met in the order in which it came."""
-        if not self.paused:
+        if index not in self.paused:
             return
-        self.paused -= 1
+        self.paused.remove(index)
         if self.paused:
             return
         waiting, self.stash = self.stash, []
-        self.touched[index] = {"held": len(waiting)}
+        self._look()
         for event in waiting:
             self._meet_again(t, event)
 
     def _meet_again(self, t: int, event: Event) -> None:
         if event[2] == TIMER:
             self._timer(t, event)
-        elif self.service_us or self.slow_service_us:
+        elif event[2] == FAULT:
+            self._fault(t, event)
+        elif self._serving(t):
             self._serve(t, event)
         elif event[2] == DELIVERY:
             self._receive(t, event)
@@ -393,6 +455,7 @@ class Node:
 
     def _hold(self, event: Event) -> None:
         self.stash.append(event)
+        self.touched[self.paused[-1]]["held"] += 1
 
     def _ignore(self, why: str) -> None:
         self.ignored[why] = self.ignored.get(why, 0) + 1

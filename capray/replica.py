@@ -21,7 +21,7 @@ WRITE, ACK, READ, RESPONSE, CONTROL = range(5)
 KINDS = ("write", "ack", "read", "response", "control")
 
 # Effect tags, the first item of each recorded effect.
-SEND, REPLY, SET_TIMER, CANCEL_TIMER, PERSIST, CONNECT, CLOSE, VERSION, ROLE = range(9)
+SEND, REPLY, SET_TIMER, CANCEL_TIMER, PERSIST, CONNECT, CLOSE, VERSION, ROLE, SEND_ALL = range(10)
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -115,6 +115,10 @@ class Replica:
     def send(self, dst: int, message: Message) -> None:
         """To a peer over the network, or to this node itself as a local event at the same instant.  On a closed connection it dials first."""
         self.effects.append((SEND, dst, message))
+
+    def send_all(self, dsts: tuple[int, ...], message: Message) -> None:
+        """The same message to several peers, in that order; this node itself must not be among them.  Cheaper than as many sends."""
+        self.effects.append((SEND_ALL, dsts, message))
 
     def reply(self, request_id: int, outcome: str, result: Any = None, error: str | None = None) -> None:
         """Answer a client's request: outcome `ok`, `fail` (provably did not and will not happen) or `info` (unknown)."""

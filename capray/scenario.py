@@ -7,16 +7,17 @@ In TOML and on the command line a duration is written with its unit and without 
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from capray.distributions import AnyDistribution
 from capray.errors import InputError, duration_us, show_us, wrong
-from capray.faults import Fault
+from capray.faults import Fault, FaultKind
 from capray.links import Link, disk_preset, link_preset, load_files
 from capray.policies import load
 from capray.replica import Replica, Settings
@@ -78,7 +79,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise wrong(name, getattr(self, name), f"one number for each of the {self.nodes} nodes")
         if any(abs(ppm) >= 500_000 for ppm in self.clock_drift_ppm):
             raise wrong("clock_drift_ppm", self.clock_drift_ppm, "parts per million within +- 500000")
-        problems = [*self.link.problems(), *self.disk.problems(), *self.workload.problems()]  # type: ignore[union-attr]
+        if len(self.trace_us) not in (0, 2) or list(self.trace_us) != sorted(self.trace_us) or min(self.trace_us, default=0) < 0:
+            raise wrong("trace_us", self.trace_us, "two instants, from and to, in microseconds")
+        disk = [f"disk: {problem}" for problem in self.storage.problems()]
+        problems = [*self.wire.problems(), *disk, *self.workload.problems()]
         for fault in self.faults:
             problems += fault.problems(self.nodes)
             if fault.at_us + fault.for_us > self.load_us or fault.at_us >= self.load_us:
@@ -100,10 +104,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return settings_of(self.policy_class, self.settings)
 
     @cached_property
+    def wire(self) -> Link:
+        """The link itself, also where a preset was named."""
+        return link_preset(self.link) if isinstance(self.link, str) else self.link
+
+    @cached_property
+    def storage(self) -> AnyDistribution:
+        """The time of one synced write, also where a preset was named."""
+        return disk_preset(self.disk) if isinstance(self.disk, str) else self.disk
+
+    @cached_property
     def transport(self) -> str:
         """`tcp` or `datagram`."""
-        link = link_preset(self.link) if isinstance(self.link, str) else self.link
-        return self.policy_class.transport if link.transport == "policy" else link.transport
+        return self.policy_class.transport if self.wire.transport == "policy" else self.wire.transport
 
     @cached_property
     def effective_cut_mode(self) -> str:
@@ -115,8 +128,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @cached_property
     def lookahead_us(self) -> int:
         """The smallest one-way latency any link can give."""
-        link = link_preset(self.link) if isinstance(self.link, str) else self.link
-        return link.lookahead_us(self.nodes)
+        return self.wire.lookahead_us(self.nodes)
 
     @cached_property
     def load_us(self) -> int:
@@ -152,7 +164,7 @@ def _without_defaults(value: Any) -> Any:
         return [_without_defaults(item) for item in value]
     if isinstance(value, dict):
         return {name: _without_defaults(item) for name, item in value.items()}
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 75 and 75.0 are one scenario
 
 
 def _default(struct: type[msgspec.Struct], name: str) -> Any:
@@ -188,7 +200,7 @@ def _accepts(kind: Any, error: Exception) -> str:
 
 
 # ---- from TOML ----------------------------------------------------------------------------------------------------------------------
-_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high", "mean", "median", "scale", "plus", "offset"}
+_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high", "mean", "median", "scale", "plus", "offset", "clock_offset", "trace"}
 
 
 def with_units(raw: Any, field: str = "") -> Any:
@@ -201,16 +213,22 @@ def with_units(raw: Any, field: str = "") -> Any:
     for name, value in raw.items():
         if name == "settings":
             out[name] = value
-        elif name in _DURATIONS and isinstance(value, (str, int)):
+        elif name in _DURATIONS and not isinstance(value, dict):
+            if name + "_us" in raw:
+                raise wrong(field + name, value, f"one of {name} and {name}_us, not both")
             out[name + "_us"] = _signed(value, f"{field}{name}")
-        elif name.endswith("_us") and isinstance(value, str):
+        elif name.endswith("_us") and isinstance(value, (str, list)):
             out[name] = _signed(value, f"{field}{name}")
         else:
             out[name] = with_units(value, f"{field}{name}.")
     return out
 
 
-def _signed(value: object, field: str) -> int:
+def _signed(value: object, field: str) -> Any:
+    if isinstance(value, list):
+        return [_signed(item, field) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value  # microseconds; whether it may be negative, its field says
     if isinstance(value, str) and value.startswith("-"):
         return -duration_us(value[1:], field)
     return duration_us(value, field)
@@ -219,9 +237,34 @@ def _signed(value: object, field: str) -> int:
 def from_dict(raw: dict[str, Any]) -> Scenario:
     """A scenario from plain data, validated.  Raises InputError."""
     try:
-        return msgspec.convert(with_units(raw), Scenario).resolved()
+        plain = with_units(raw)
+        return msgspec.convert(plain, Scenario).resolved()
     except msgspec.ValidationError as error:
-        raise InputError(f"scenario: {error}") from None
+        raise _complaint(plain, str(error)) from None
+
+
+def _complaint(plain: Any, error: str) -> InputError:
+    """msgspec's complaint (`Expected int, got str - at $.faults[0].at_us`) with the value that it is about."""
+    what, _, path = error.partition(" - at ")
+    field, value = path.strip("`").removeprefix("$").lstrip("."), plain
+    for name, index in re.findall(r"([A-Za-z_]+)|\[(\d+)\]", field):
+        try:
+            value = value[name] if name else value[int(index)]
+        except (KeyError, IndexError, TypeError):
+            break
+    where = f"scenario{'.' if field else ''}{field}"
+    if what.startswith("Object contains unknown field"):
+        table = {"": Scenario, "workload": Workload, "link": Link, "faults": Fault}.get(field.partition("[")[0])
+        known = ", ".join(name.removesuffix("_us") for name in table.__struct_fields__) if table else "its shape's parameters"
+        return InputError(f"{where}: unknown field {what.split('`')[1]!r} is not accepted; it takes {known}")
+    choices = _CHOICES.get(field.rpartition(".")[2])
+    accepts = "one of " + ", ".join(choices) if choices and what.startswith("Invalid") else what.replace("`", "")
+    return wrong(where, sorted(value) if isinstance(value, dict) else value, accepts)
+
+
+_CHOICES: dict[str, list[str]] = {
+    "kind": list(get_args(FaultKind)), "shape": [str(kind.__struct_config__.tag) for kind in get_args(AnyDistribution)],
+    **{field.name: list(get_args(field.type)) for struct in (Workload, Link) for field in msgspec.structs.fields(struct) if get_origin(field.type) is Literal}}
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

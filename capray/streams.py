@@ -13,6 +13,13 @@ MASK = 0xFFFFFFFFFFFFFFFF
 GAMMA = 0x9E3779B97F4A7C15
 
 
+def mix(state: int) -> int:
+    """SplitMix64's output for a state: a bijection of 64-bit integers."""
+    z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
 class Stream:
     """A sequence of 64-bit integers named by (seed, role, index...)."""
 
@@ -24,10 +31,8 @@ class Stream:
 
     def bits(self) -> int:
         """The next 64 random bits, as an integer in [0, 2**64)."""
-        z = self.state = (self.state + GAMMA) & MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-        return z ^ (z >> 31)
+        self.state = (self.state + GAMMA) & MASK
+        return mix(self.state)
 
     def below(self, n: int) -> int:
         """An integer in [0, n), n <= 2**32; bias below 2**-32 (Lemire's multiply-shift, without rejection)."""

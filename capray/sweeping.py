@@ -6,6 +6,7 @@ Decides: progress lines, which trials are shown in a report.  May not know: how 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,12 @@ from capray.store import Results, Row
 from capray.sweep import Sweep, points, run_sweep, scenario_of
 
 PLAIN_EVERY_S = 10.0
+
+
+def command_line() -> str:
+    """The command as it was typed, for manifests."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["capray" if name in ("cli.py", "__main__.py") else name, *sys.argv[1:]])
 
 
 class Progress:

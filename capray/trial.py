@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from capray.links import Link
 from capray.network import Network
 from capray.node import Node
 from capray.record import FaultWindow, Operation, Record, Version
@@ -55,13 +56,14 @@ class Trial:
                 self.network.happen(event)
         return True
 
-    def record(self) -> Record:
-        """All that it left so far."""
-        return assemble(self.scenario, self.seed, self.network, [leavings(node) for node in self.nodes])
+    def record(self, end: int | None = None) -> Record:
+        """All that it left, up to `end` (None: of the whole trial)."""
+        end = self.scenario.end_us if end is None else end
+        return assemble(self.scenario, self.seed, self.network, [leavings(node, end) for node in self.nodes], end)
 
 
 class Leavings(msgspec.Struct, kw_only=True):
-    """What one node leaves at the end of a trial."""
+    """What one node leaves at the end of a trial, or has left so far."""
 
     history: list[Operation]
     versions: list[Version]
@@ -70,13 +72,12 @@ class Leavings(msgspec.Struct, kw_only=True):
     late_answers: int
 
 
-def leavings(node: Node) -> Leavings:
-    """A node's part of the record; operations still open at the end are given up."""
-    node.client.expire(node.scenario.end_us)
-    return Leavings(history=node.client.history, versions=node.versions, touched=node.touched, ignored=node.ignored, late_answers=node.client.late_answers)
+def leavings(node: Node, end: int) -> Leavings:
+    """A node's part of the record; operations still open at the end are given up in it."""
+    return Leavings(history=node.client.history + node.client.unfinished(end), versions=node.versions, touched=node.touched, ignored=node.ignored, late_answers=node.client.late_answers)
 
 
-def assemble(scenario: Scenario, seed: int, network: Network, parts: list[Leavings]) -> Record:
+def assemble(scenario: Scenario, seed: int, network: Network, parts: list[Leavings], end: int) -> Record:
     """The record of a trial from what the network and its nodes left."""
     history = [operation for part in parts for operation in part.history]
     history.sort(key=lambda o: (o.invoke, o.node, o.process))
@@ -87,24 +88,26 @@ def assemble(scenario: Scenario, seed: int, network: Network, parts: list[Leavin
         for why, count in part.ignored.items():
             dropped[why] = dropped.get(why, 0) + count
     policy, settings = scenario.policy_class, scenario.policy_settings
+    keys = dict.fromkeys([f"k{i}" for i in range(scenario.workload.keys)] + [operation.key for operation in history if operation.key is not None])
     counters = {"messages": network.messages, "bytes": network.bytes, "messages_cut": network.cut_messages,
                 "late_answers": sum(part.late_answers for part in parts), **{f"dropped_{why}": dropped[why] for why in sorted(dropped)}}
     return Record(
         policy=scenario.policy, nodes=scenario.nodes, seed=seed, scenario=scenario.digest(), history=history,
         faults=[_touched(index, window, parts) for index, window in enumerate(network.windows)], versions=versions,
-        placement={f"k{i}": policy.placement(f"k{i}", scenario.nodes, settings) for i in range(scenario.workload.keys)},
-        counters=counters, end=scenario.end_us, trace=network.traced())
+        placement={key: policy.placement(key, scenario.nodes, settings) for key in keys},
+        counters=counters, end=end, trace=network.traced())
 
 
 def _touched(index: int, window: FaultWindow, parts: list[Leavings]) -> FaultWindow:
+    touched = dict(window.touched)
     for part in parts:
         for how, count in part.touched.get(index, {}).items():
-            window.touched = {**window.touched, how: window.touched.get(how, 0) + count}
-    return window
+            touched[how] = touched.get(how, 0) + count
+    return msgspec.structs.replace(window, touched=touched)
 
 
 def simulate(scenario: Scenario, seed: int) -> Record:
     """Run one trial in this process.  The same scenario and seed give the same record, byte for byte, on every engine and machine."""
-    trial = Trial(scenario, seed)
-    trial.advance(scenario.end_us)
+    trial = Trial(scenario if isinstance(scenario.link, Link) else scenario.resolved(), seed)
+    trial.advance(trial.scenario.end_us)
     return trial.record()

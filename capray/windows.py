@@ -16,7 +16,7 @@ import msgspec
 
 from capray.network import CONNECTED, DELIVERY, Network
 from capray.node import Node
-from capray.record import Operation, Record
+from capray.record import Record
 from capray.scenario import Scenario
 from capray.trial import Leavings, assemble, leavings
 
@@ -49,8 +49,10 @@ class Outbox:
     def __init__(self) -> None:
         self.deeds: list[tuple[int, int, int, int, int, int, Any]] = []
 
-    def send(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
-        self.deeds.append((SENT, t, counter, dst, kind, size, body))
+    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
+        for dst in dsts:
+            self.deeds.append((SENT, t, counter, dst, kind, size, body))
+            counter += 2
 
     def connect(self, t: int, src: int, dst: int) -> None:
         self.deeds.append((DIALED, t, 0, dst, 0, 0, None))
@@ -110,11 +112,16 @@ class NodeHost:
 
     def finish(self, slot: int, node: int) -> bytes:
         """What a node leaves at the end of its trial; its place is free again."""
-        return _encode(leavings(self.hosted.pop((slot, node)).node))
+        one = self.hosted.pop((slot, node)).node
+        return _encode(leavings(one, one.scenario.end_us))
+
+    def leave(self, slot: int, node: int, end: int) -> bytes:
+        """What a node has left up to `end`; it goes on."""
+        return _encode(leavings(self.hosted[slot, node].node, end))
 
     def peek(self, slot: int, node: int, key: str) -> Any:
         """What a replica holds for `key` right now."""
-        return self.hosted[slot, node].node.replica.peek(key)
+        return self.hosted[slot, node].node.peek(key)
 
     def call(self, slot: int, node: int, at: int, f: str, key: str, value: Any) -> tuple[int, bytes]:
         """A client asks by hand.  Returns the request's id and the node's report, as `round` does."""
@@ -123,10 +130,10 @@ class NodeHost:
         deeds, one.outbox.deeds = one.outbox.deeds, []
         return request, _encode([(slot, node, one.queue[0][0] if one.queue else NEVER, deeds)])
 
-    def answered(self, slot: int, node: int, request: int) -> Operation | None:
-        """The finished operation of a request asked by hand, or None while it is open."""
+    def answered(self, slot: int, node: int, request: int) -> bytes | None:
+        """The finished operation, as MessagePack, of the newest request asked by hand; None while it is open."""
         client = self.hosted[slot, node].node.client
-        return client.history[-1] if request not in client.open and client.history else None
+        return None if request in client.open else _encode(client.history[-1])
 
 
 class WindowedTrial:
@@ -185,8 +192,8 @@ class WindowedTrial:
             merged.sort(key=_when)
         network = self.network
         for t, node, (what, _, counter, dst, kind, size, body) in merged:
-            if what == SENT:
-                network.send(t, node, counter, dst, body, kind, size)
+            if what == SENT:  # a body may wait out a cut: then it must not keep the whole round's bytes alive
+                network.send(t, node, counter, dst, body.copy() if network.irregular else body, kind, size)
             elif what == ROLE:
                 network.role(t, node, _text.decode(body))
             elif what == CLOSED:
@@ -194,9 +201,10 @@ class WindowedTrial:
             else:
                 network.connect(t, node, dst)
 
-    def record(self, parts: list[bytes]) -> Record:
-        """The record, from what every node left."""
-        return assemble(self.scenario, self.seed, self.network, [_leavings.decode(part) for part in parts])
+    def record(self, parts: list[bytes], end: int | None = None) -> Record:
+        """The record, from what every node left (up to `end`; None: of the whole trial)."""
+        end = self.scenario.end_us if end is None else end
+        return assemble(self.scenario, self.seed, self.network, [_leavings.decode(part) for part in parts], end)
 
 
 def _when(item: tuple[int, int, Deed]) -> tuple[int, int]:

@@ -21,10 +21,13 @@ from capray.record import Operation
 from capray.streams import Stream
 
 
+NEVER_US = 1 << 62
+
+
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The clients' requests; every node has one client."""
 
-    rate: float = 20.0  # operations a second and node
+    rate: float = 20.0  # operations a second and node; 0: none but the final reads
     read_share: float = 0.5
     keys: int = 5
     key_distribution: Literal["uniform", "zipfian"] = "uniform"
@@ -36,10 +39,10 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def problems(self) -> list[str]:
         """Complaints, each naming field, value and what it takes."""
         checks = [
-            ("rate", self.rate, 0 < self.rate <= 100_000, "operations a second and node, above 0 and at most 100000"),
+            ("rate", self.rate, self.rate == 0 or 0.001 <= self.rate <= 100_000, "operations a second and node, from 0.001 to 100000, or 0 for none"),
             ("read_share", self.read_share, 0 <= self.read_share <= 1, "a share from 0 to 1"),
             ("keys", self.keys, 1 <= self.keys <= 100_000, "a whole number from 1 to 100000"),
-            ("zipf_exponent", self.zipf_exponent, self.zipf_exponent > 0, "a number above 0"),
+            ("zipf_exponent", self.zipf_exponent, 0 < self.zipf_exponent <= 100, "a number above 0 and at most 100"),
             ("deadline", self.deadline_us, self.deadline_us > 0, "a duration above 0"),
         ]
         return [str(wrong("workload." + name, value, accepts)) for name, value, fine, accepts in checks if not fine]
@@ -48,14 +51,14 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 @lru_cache(maxsize=16)
 def zipf_thresholds(keys: int, exponent: str) -> tuple[int, ...]:
     """Cumulative Zipf weights as integers of 2**32; computed in 30-digit decimals, the same on every machine."""
-    from decimal import Context, Decimal
+    from decimal import Context, Decimal, localcontext
 
-    context = Context(prec=30)
-    weights = [context.power(Decimal(i + 1), -Decimal(exponent)) for i in range(keys)]
-    total, running, out = sum(weights), Decimal(0), []
-    for weight in weights:
-        running += weight
-        out.append(int(running / total * (1 << 32)))
+    with localcontext(Context(prec=30)):
+        weights = [Decimal(i + 1) ** -Decimal(exponent) for i in range(keys)]
+        total, running, out = sum(weights), Decimal(0), []
+        for weight in weights:
+            running += weight
+            out.append(int(running / total * (1 << 32)))
     return tuple(out)
 
 
@@ -67,8 +70,8 @@ class Client:
         self.node = node
         self.nodes = nodes
         self.stream = Stream(seed, "client", node)
-        gap = 1_000_000 / workload.rate
-        self.gaps = table(Exponential(gap)) if workload.arrivals == "poisson" else None
+        gap = 1_000_000 / workload.rate if workload.rate else 0.0
+        self.gaps = table(Exponential(gap)) if workload.arrivals == "poisson" and gap else None
         self.even_gap = max(1, round(gap))
         self.read_ppm = round(workload.read_share * 1_000_000)
         self.zipf = zipf_thresholds(workload.keys, repr(workload.zipf_exponent)) if workload.key_distribution == "zipfian" else ()
@@ -83,6 +86,8 @@ class Client:
 
     def first(self) -> int:
         """When the first request is due."""
+        if not self.workload.rate:
+            return NEVER_US
         return self.gap() if self.gaps else self.even_gap * (self.node + 1) // self.nodes
 
     def gap(self) -> int:
@@ -136,6 +141,13 @@ class Client:
         due = [request for request, operation in self.open.items() if operation[6] <= now]
         for request in due:
             self.finish(now, request, "info", None, "timeout")
+
+    def unfinished(self, now: int) -> list[Operation]:
+        """The operations still open, as a history that ends `now` shows them: a write is `info`, a read `fail`.  They stay open."""
+        return [Operation(process=process, node=self.node, f=f, key=key, value=value, result=None, invoke=invoke,
+                          complete=None if f != "read" else now, type="info" if f != "read" else "fail", intended=intended, deadline=deadline,
+                          error="timeout", final=final)
+                for process, f, key, value, invoke, intended, deadline, final in self.open.values()]
 
     def lose(self, now: int, error: str) -> None:
         """The connection to the store is gone with every operation under way."""

@@ -58,6 +58,7 @@ class Abd(Replica):
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
         self.majority = nodes // 2 + 1
+        self.peers = tuple(peer for peer in range(nodes) if peer != node)
         self.data: dict[str, tuple[Tag, Any]] = {}
         self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
         self.handlers: dict[Any, Any] = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
@@ -75,9 +76,7 @@ class Abd(Replica):
 
     def to_all(self, message: Message) -> None:
         """To every other node over the network; to this node's own replica without it."""
-        for peer in range(self.nodes):
-            if peer != self.node:
-                self.send(peer, message)
+        self.send_all(self.peers, message)
         self.on_message(self.node, message)
 
     def on_message(self, src: int, message: Any) -> None:

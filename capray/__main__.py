@@ -1,0 +1,5 @@
+"""`python -m capray`: the command line."""
+
+from capray.cli import main
+
+main()
