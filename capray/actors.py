@@ -2,32 +2,39 @@
 
 Decides: which actor hosts what, how many trials ride together, what is run again when an actor dies.  May not know: what a message says.
 Actors are started once and serve any number of trials, of any cluster size.  Trials in flight are split into two cohorts: while the nodes run one
-cohort's windows, the network judges the other's messages.  The network actor owns the node actors; a dead node actor is replaced
-and the trials that had a node on it are run again from their beginning, to the same digest; with the network actor its whole fleet goes, and the
-driver starts another.
+cohort's windows, the network judges the other's messages.  The network actor owns the node actors; a dead node actor is replaced and
+the trials in flight are run again from their beginning, to the same digest; with the network actor its whole fleet goes, and the driver starts another.
+A trial that fails by itself (a policy raises) ends with the text of its error, and the others go on.
 """
 
 from __future__ import annotations
 
-import gc
+import os
+import pickle
+import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from capray.errors import InputError
 from capray.record import Operation, Record
+from capray.rounds import HostsDied, NodeActor, Opening, Rounds, living, tune
 from capray.scenario import Scenario
 from capray.trial import simulate
-from capray.windows import NEVER, NodeHost, WindowedTrial, _encode, _reports
+from capray.windows import NEVER, WindowedTrial, _encode, _reports
 
 Job = tuple[int, Scenario, int]  # (the caller's key, scenario, seed)
 DEFAULT_IN_FLIGHT = 128
-COHORTS = 1
+COHORTS = 2
+CLOSING = 2  # trials of a cohort that hand in what they leave, at most, in one round
+
+Outcome = Record | str  # a trial's record, or why it failed
 
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _operation_decoder = msgspec.msgpack.Decoder(Operation)
@@ -42,36 +49,20 @@ def start_ray(address: str | None = None) -> None:
         if address is None:
             ray.init(include_dashboard=False, **options)
         else:
+            _knock(address)
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
+    except Exception as error:  # Ray raises bare Exceptions too, where a machine is too busy to start it
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if address is None:
+            raise InputError(f"engine: 'actors' is not accepted; it takes a machine on which Ray starts ({first[:160]})") from None
         raise InputError(f"address: {address!r} is not accepted; it takes the address of a running Ray cluster, or auto ({first[:160]})") from None
 
 
-def _tune() -> None:
-    """Rare garbage collections: a worker's garbage is counted, not cyclic."""
-    gc.set_threshold(200_000, 20, 20)
-
-
-class NodeActor(NodeHost):
-    """A node of the simulated cluster, one hosted node for each trial in flight.  A plain class, made an actor by `ray.remote`."""
-
-    def __init__(self) -> None:
-        _tune()
-        super().__init__()
-
-    def process_id(self) -> int:
-        """The process that this actor is."""
-        import os
-
-        return os.getpid()
-
-    def take_and_round(self, opens: list[tuple[int, int, Scenario, int]], orders: bytes, closes: list[tuple[int, int]]) -> tuple[bytes, list[bytes]]:
-        """One call a round: what ended is handed in, what is new is taken on, then the windows are run."""
-        left = [self.finish(slot, node) for slot, node in closes]
-        if opens:
-            self.open(opens)
-        return self.round(orders), left
+def _knock(address: str) -> None:
+    """Ray itself waits minutes for an address where nobody listens.  Raises OSError or ValueError at once."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address not in ("auto", "local") and host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class _Cohort:
@@ -79,9 +70,10 @@ class _Cohort:
 
     def __init__(self) -> None:
         self.trials: dict[int, WindowedTrial] = {}
-        self.opens: dict[int, list[tuple[int, int, Scenario, int]]] = {}
-        self.calls: list[tuple[int, Any]] = []
-        self.ending: list[int] = []
+        self.opens: dict[int, list[Opening]] = {}
+        self.round: Any = None  # under way
+        self.ended: deque[int] = deque()  # trials whose time is over, not yet asked for what they leave
+        self.left: dict[int, dict[int, bytes]] = {}  # slot -> node -> what it leaves, as far as it came
 
 
 class NetworkActor:
@@ -89,7 +81,7 @@ class NetworkActor:
     actor by `ray.remote`.  Interactive use: `open`, `advance`, `call`, `partition`, `heal`, `close`."""
 
     def __init__(self, nodes_per_actor: int = 1, spread: bool = False) -> None:
-        _tune()
+        tune()
         self.nodes_per_actor = nodes_per_actor
         self.spread = spread
         self.hosts: list[Any] = []
@@ -99,6 +91,7 @@ class NetworkActor:
         self.slots = 0
         self.replaced = 0
         self.rounds = 0
+        self.graph: Rounds | None = None
         self.single: WindowedTrial | None = None
 
     # ---- hosts -----------------------------------------------------------------------------------------------------------------------
@@ -107,126 +100,142 @@ class NetworkActor:
 
     def prepare(self, nodes: int) -> int:
         """Start the node actors that clusters of `nodes` nodes need.  Returns how many there are."""
-        while len(self.hosts) < -(-nodes // self.nodes_per_actor):
-            self.hosts.append(self._start(len(self.hosts)))
+        wanted = -(-nodes // self.nodes_per_actor)
+        if len(self.hosts) < wanted:
+            self._take_down()
+            self.hosts += [self._start() for _ in range(wanted - len(self.hosts))]
         return len(self.hosts)
 
-    def _start(self, index: int) -> Any:
-        options: dict[str, Any] = {"num_cpus": 0, "name": None}
+    def _take_down(self) -> None:
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
+
+    def _start(self) -> Any:
+        options: dict[str, Any] = {"num_cpus": 0}
         if self.spread:
             options["scheduling_strategy"] = "SPREAD"
         return ray.remote(NodeActor).options(**options).remote()
 
+    def process_id(self) -> int:
+        """The process that this actor is."""
+        return os.getpid()
+
     def host_processes(self) -> list[int]:
         """Process ids of the node actors (tests kill them)."""
-        return [ray.get(host.process_id.remote()) for host in self.hosts]
+        self._take_down()
+        return list(ray.get([host.process_id.remote() for host in self.hosts]))
 
     # ---- many trials -----------------------------------------------------------------------------------------------------------------
-    def run(self, jobs: list[Job], in_flight: int) -> Iterator[tuple[int, bytes, int]]:
-        """Run every job, at most `in_flight` at once; yield (key, record as MessagePack, rounds) as each ends, in no fixed order."""
+    def run(self, jobs: list[Job], in_flight: int) -> Iterator[tuple[int, bytes, str, int]]:
+        """Run every job, at most `in_flight` at once; yield (key, record as MessagePack, error, rounds) as each ends, in no fixed order."""
         self.waiting = deque(jobs)
+        self.cohorts = [_Cohort() for _ in range(COHORTS)]
         self.prepare(max(scenario.nodes for _, scenario, _ in jobs))
         share = max(1, in_flight // COHORTS)
-        for cohort in self.cohorts:
-            self._fill(cohort, share)
-            self._call(cohort)
-        while any(cohort.calls or cohort.trials for cohort in self.cohorts):
+        while True:
             for cohort in self.cohorts:
-                for slot, record, rounds in self._collect(cohort):
-                    yield self.keys.pop(slot)[0], record, rounds
-                self._fill(cohort, share)
-                self._call(cohort)
+                try:
+                    for slot, record, error, rounds in self._collect(cohort):
+                        yield self.keys.pop(slot)[0], record, error, rounds
+                    self._fill(cohort, share)
+                    self._submit(cohort)
+                except HostsDied:
+                    self._mend()
+                    break
+            if not any(cohort.trials for cohort in self.cohorts):
+                return
 
     def _fill(self, cohort: _Cohort, share: int) -> None:
         while self.waiting and len(cohort.trials) < share:
             job = self.waiting.popleft()
             self.slots += 1
             self.keys[self.slots] = job
-            self._begin(cohort, self.slots, job[1], job[2])
+            self._begin(cohort, self.slots)
 
-    def _begin(self, cohort: _Cohort, slot: int, scenario: Scenario, seed: int) -> None:
-        cohort.trials[slot] = WindowedTrial(scenario, seed, slot)
+    def _begin(self, cohort: _Cohort, slot: int, plain: bool = False) -> None:
+        _, scenario, seed = self.keys[slot]
+        cohort.trials[slot] = WindowedTrial(scenario, seed, slot, plain)
         for node in range(scenario.nodes):
             cohort.opens.setdefault(self._host_of(node), []).append((slot, node, scenario, seed))
 
-    def _call(self, cohort: _Cohort) -> None:
-        """Plan the next window of each trial and hand each node actor its part, in one call."""
+    def _submit(self, cohort: _Cohort) -> None:
+        """Plan the next window of each trial and hand each node actor its part, all in one round."""
+        if not cohort.trials:
+            return
         orders: dict[int, list[Any]] = {}
         closes: dict[int, list[tuple[int, int]]] = {}
-        for slot in cohort.trials:
-            trial = cohort.trials[slot]
+        for slot, trial in cohort.trials.items():
+            if trial.over:
+                continue
             planned = trial.plan()
             for order in planned:
                 orders.setdefault(self._host_of(order[1]), []).append(order)
-            if not planned:
-                cohort.ending.append(slot)
-                for node in range(trial.scenario.nodes):
-                    closes.setdefault(self._host_of(node), []).append((slot, node))
+            if trial.over:
+                cohort.ended.append(slot)
+        for _ in range(min(CLOSING, len(cohort.ended))):
+            slot = cohort.ended.popleft()
+            cohort.left[slot] = {}
+            for node in range(cohort.trials[slot].scenario.nodes):
+                closes.setdefault(self._host_of(node), []).append((slot, node))
         opens, cohort.opens = cohort.opens, {}
         self.rounds += 1
-        cohort.calls = [(host, self.hosts[host].take_and_round.remote(opens.get(host, []), _encode(orders.get(host, [])), closes.get(host, [])))
-                        for host in range(len(self.hosts)) if host in orders or host in opens or host in closes]
+        handing_in = {self._host_of(node) for slot in cohort.left for node in range(cohort.trials[slot].scenario.nodes)}
+        if self.graph is None:
+            self.graph = Rounds(self.hosts)
+        cohort.round = self.graph.submit([
+            pickle.dumps((opens.get(host, []), _encode(orders.get(host, [])), closes.get(host, [])))
+            if host in orders or host in opens or host in handing_in else b"" for host in range(len(self.hosts))])
 
-    def _collect(self, cohort: _Cohort) -> list[tuple[int, bytes, int]]:
-        """Take the answers of a round; judge what was sent; give back the trials that ended."""
+    def _collect(self, cohort: _Cohort) -> list[tuple[int, bytes, str, int]]:
+        """Take the reports of a round; judge what was sent; give back the trials that are complete."""
+        if cohort.round is None or self.graph is None:
+            return []
+        round_, cohort.round = cohort.round, None
         answers: dict[int, list[tuple[int, int, Any]]] = {}
-        left: dict[int, list[bytes]] = {slot: [] for slot in cohort.ending}
-        dead: list[int] = []
-        calls, cohort.calls = cohort.calls, []
-        for host, call in calls:
-            try:
-                reports, ended = ray.get(call)
-            except RayActorError:
-                dead.append(host)
+        whole: dict[int, int] = {}
+        for report in self.graph.collect(round_):
+            if not report:
                 continue
-            for slot, node, wake, deeds in _reports.decode(reports):
+            windows, parts = pickle.loads(report)
+            for slot, node, wake, deeds in _reports.decode(windows):
                 answers.setdefault(slot, []).append((node, wake, deeds))
-            ended_slots = [slot for slot in cohort.ending for node in range(cohort.trials[slot].scenario.nodes) if self._host_of(node) == host]
-            for slot, part in zip(ended_slots, ended):
-                left[slot].append(part)
-        again = self._replace(cohort, dead) if dead else set()
-        for slot, reports_of in answers.items():
-            if slot not in again:
-                cohort.trials[slot].absorb(reports_of)
-        finished = [slot for slot in cohort.ending if slot not in again]
-        cohort.ending = []
-        return [(slot, _encode(cohort.trials[slot].record(left[slot])), cohort.trials.pop(slot).rounds) for slot in finished]
+            for slot, node, part, last in parts:
+                cohort.left[slot][node] = cohort.left[slot].get(node, b"") + part
+                whole[slot] = whole.get(slot, 0) + last
+                cohort.trials[slot].handed_in += last
+        for slot, reports in answers.items():
+            cohort.trials[slot].absorb(reports)
+            if cohort.trials[slot].overrun:
+                self._begin(cohort, slot, plain=True)
+        return [self._end(cohort, slot) for slot in whole if cohort.trials[slot].handed_in == cohort.trials[slot].scenario.nodes]
 
-    def _replace(self, cohort: _Cohort, dead: list[int]) -> set[int]:
-        """Start dead node actors anew; begin again the trials that had a node there, in every cohort."""
-        for host in dead:
-            self.replaced += 1
-            self.hosts[host] = self._start(host)
-        again: set[int] = set()
-        for other in self.cohorts:
-            touched = [slot for slot, trial in other.trials.items() if any(self._host_of(node) in dead for node in range(trial.scenario.nodes))]
-            if other is not cohort:
-                self._settle(other)
-            for slot in touched:
-                _, scenario, seed = self.keys[slot]
-                self._begin(other, slot, scenario, seed)
-            if other is cohort:
-                again.update(touched)
-        return again
+    def _end(self, cohort: _Cohort, slot: int) -> tuple[int, bytes, str, int]:
+        trial, left = cohort.trials.pop(slot), cohort.left.pop(slot)
+        if trial.failure:
+            return slot, b"", trial.failure, trial.rounds
+        return slot, _encode(trial.record([left[node] for node in sorted(left)])), "", trial.rounds
 
-    def _settle(self, other: _Cohort) -> None:
-        """Another cohort's round is under way when an actor is found dead: begin all of its trials again."""
-        for _, call in other.calls:
-            try:
-                ray.get(call)
-            except RayActorError:
-                continue
-        other.calls = []
-        other.ending = []
-        other.opens = {}
-        for slot, trial in list(other.trials.items()):
-            self._begin(other, slot, trial.scenario, trial.seed)
+    def _mend(self) -> None:
+        """A node actor is dead: start it anew, and begin again every trial in flight (the others' last round is lost with it)."""
+        self._take_down()
+        for host, alive in enumerate(living(self.hosts)):
+            if not alive:
+                ray.kill(self.hosts[host])
+                self.replaced += 1
+                self.hosts[host] = self._start()
+        for cohort in self.cohorts:
+            slots = list(cohort.trials)
+            cohort.__init__()  # type: ignore[misc]
+            for slot in slots:
+                self._begin(cohort, slot)
 
     # ---- one trial by hand: the interactive cluster on actors -----------------------------------------------------------------------
     def open(self, scenario: Scenario, seed: int) -> None:
         """Begin one trial that is advanced by hand."""
         self.prepare(scenario.nodes)
-        self.single = WindowedTrial(scenario, seed, 0)
+        self._take_down()
+        self.single = WindowedTrial(scenario, seed, 0, plain=True)
         ray.get([self.hosts[self._host_of(node)].open.remote([(0, node, scenario, seed)]) for node in range(scenario.nodes)])
 
     def _one(self) -> WindowedTrial:
@@ -342,7 +351,8 @@ class HandDriven:
 
     def close(self) -> None:
         """End the actors."""
-        ray.kill(self.network)
+        if ray.is_initialized():
+            ray.kill(self.network)
 
 
 class Fleet:
@@ -358,18 +368,18 @@ class Fleet:
         options: dict[str, Any] = {"num_cpus": 0}
         return ray.remote(NetworkActor).options(**options).remote(self.nodes_per_actor, self.spread)
 
-    def run(self, jobs: Iterable[Job], in_flight: int = DEFAULT_IN_FLIGHT, attempts: int = 5) -> Iterator[tuple[int, Record, int]]:
-        """Run every job on the actors; yield (key, record, rounds) as each ends.  A dead network actor is replaced with its fleet, and what had not
+    def run(self, jobs: Iterable[Job], in_flight: int = DEFAULT_IN_FLIGHT, attempts: int = 5) -> Iterator[tuple[int, Outcome, int]]:
+        """Run every job on the actors; yield (key, record or error, rounds) as each ends.  A dead network actor is replaced with its fleet, and what had not
         ended is run again, at most `attempts` times without any trial ending in between."""
         left = {key: (key, scenario, seed) for key, scenario, seed in jobs}
         failures = 0
         while left:
             try:
                 for item in self.network.run.options(num_returns="streaming").remote(list(left.values()), in_flight):
-                    key, record, rounds = ray.get(item)
+                    key, record, error, rounds = ray.get(item)
                     if left.pop(key, None) is not None:
                         failures = 0
-                        yield key, _record_decoder.decode(record), rounds
+                        yield key, error or _record_decoder.decode(record), rounds
             except RayActorError:
                 failures += 1
                 if failures >= attempts:
@@ -380,18 +390,28 @@ class Fleet:
 
     def close(self) -> None:
         """End the actors."""
-        ray.kill(self.network)
+        if ray.is_initialized():
+            ray.kill(self.network)
 
 
-def _simulate_whole(scenario: Scenario, seed: int) -> bytes:
-    _tune()
-    return _encode(simulate(scenario, seed))
+def attempt(scenario: Scenario, seed: int) -> Outcome:
+    """A trial's record, or the text of the error that it ended with."""
+    try:
+        return simulate(scenario, seed)
+    except Exception:  # a policy's own: whatever it raises is the trial's result, not the sweep's
+        return traceback.format_exc()
+
+
+def _simulate_whole(scenario: Scenario, seed: int) -> tuple[bytes, str]:
+    tune()
+    outcome = attempt(scenario, seed)
+    return (b"", outcome) if isinstance(outcome, str) else (_encode(outcome), "")
 
 
 _whole_trial = ray.remote(num_cpus=1)(_simulate_whole)
 
 
-def run_tasks(jobs: Iterable[Job], in_flight: int = 0) -> Iterator[tuple[int, Record, int]]:
+def run_tasks(jobs: Iterable[Job], in_flight: int = 0) -> Iterator[tuple[int, Outcome, int]]:
     """Engine `tasks`: each trial whole in a Ray task, at most `in_flight` at once (0: two for each CPU)."""
     queue = deque(jobs)
     limit = in_flight or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -403,15 +423,16 @@ def run_tasks(jobs: Iterable[Job], in_flight: int = 0) -> Iterator[tuple[int, Re
         ready, _ = ray.wait(list(running), num_returns=1)
         for reference in ready:
             key, _, _ = running.pop(reference)
-            yield key, _record_decoder.decode(ray.get(reference)), 0
+            record, error = ray.get(reference)
+            yield key, error or _record_decoder.decode(record), 0
 
 
-def run_local(jobs: Iterable[Job]) -> Iterator[tuple[int, Record, int]]:
+def run_local(jobs: Iterable[Job]) -> Iterator[tuple[int, Outcome, int]]:
     """Engine `local`: one trial after another in this process."""
     for key, scenario, seed in jobs:
-        yield key, simulate(scenario, seed), 0
+        yield key, attempt(scenario, seed), 0
 
 
-Runner = Callable[[Iterable[Job]], Iterator[tuple[int, Record, int]]]
+Runner = Callable[[Iterable[Job]], Iterator[tuple[int, Outcome, int]]]
 
 __all__ = ["Fleet", "NetworkActor", "NodeActor", "run_tasks", "run_local", "start_ray", "NEVER"]

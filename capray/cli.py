@@ -39,6 +39,8 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:
+        if type(error).__name__ == "TrialFailed":
+            _stop(f"the policy failed in this trial:\n{error}", 1)
         if not hasattr(error, "format_message"):  # a click usage error speaks for itself
             raise
         _stop(str(error.format_message()), 2)
@@ -153,24 +155,33 @@ def check(
     initial: Annotated[Optional[str], typer.Option(help="The initial value, as JSON.")] = None,
     consistency: Annotated[str, typer.Option(help="linearizable, sequential, causal, ... or ladder.")] = "linearizable",
     budget: Annotated[Optional[int], typer.Option(help="States the search may explore.")] = None,
+    witness: Annotated[bool, typer.Option(help="Verify the store's own version order (the operations' `ts`) as a witness.")] = False,
+    figure: Annotated[Optional[str], typer.Option(help="Write the evidence's timeline here, as HTML.")] = None,
     json_: Json = False,
 ) -> None:
     """Judge recorded histories: valid, invalid with evidence, or unknown."""
     from capray import checkcmd
 
-    raise typer.Exit(checkcmd.run(histories, model, initial, consistency, budget, json_))
+    raise typer.Exit(checkcmd.check(histories, model, initial, consistency, checkcmd.DEFAULT_BUDGET if budget is None else budget, json_, witness, figure))
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(help="A results directory.")], json_: Json = False) -> None:
+def report(
+    directory: Annotated[Path, typer.Argument(help="A results directory.")],
+    png: Annotated[bool, typer.Option("--png", help="Write each figure as a PNG too (needs the extra `png` and Chromium).")] = False,
+    json_: Json = False,
+) -> None:
     """Draw (again) the figures and the report of a results directory."""
-    from capray.sweeping import draw
+    from capray.sweeping import draw, draw_pngs
 
     page = draw(directory)
+    files, why_not = draw_pngs(directory) if png else ([], "")
+    if why_not:
+        print(f"no PNGs: {why_not}", file=sys.stderr)
     if json_:
-        show({"report": str(page)})
+        show({"report": str(page), "png": [str(file) for file in files]})
     else:
-        print(page)
+        print(page, *files, sep="\n")
 
 
 @app.command()

@@ -17,9 +17,10 @@ import msgspec
 
 from capray.errors import wrong
 from capray.store import Results, Row, in_order
-from capray.sweep import Sweep, run, run_sweep
+from capray.sweep import Sweep, run_sweep
 
-DEFAULT_MEASURES = ("availability", "availability_worst_node", "stale_share", "staleness_max_us", "divergence_area", "lost_writes", "latency_p99_us")
+DEFAULT_MEASURES = ("availability", "availability_worst_node", "stale_share", "staleness_max_us", "divergence_area", "lost_writes", "latency_p99_us",
+                    "p_fresh_0", "read_p99_us", "write_p99_us", "p_within_2")
 
 
 def reproduce_directory(directory: Path, engine: str, address: str | None, as_json: bool) -> int:
@@ -51,6 +52,10 @@ def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Ro
 
     if manifest["kind"] == "run":
         return [_one_again(manifest, engine, address)]
+    if manifest["kind"] == "pbs":
+        from capray import pbs_study
+
+        return pbs_study.rerun(manifest, engine, address)
     sweep = msgspec.convert(manifest["spec"], Sweep)
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +66,11 @@ def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Ro
 
 
 def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Row:
-    from capray.onetrial import row_of
+    from capray.onetrial import only, row_of
     from capray.scenario import Scenario
 
     scenario = msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
-    [(_, record, _)] = run([(0, scenario, manifest["spec"]["seed"])], engine, address, in_flight=1)
-    return row_of(scenario, manifest["spec"]["seed"], record)
+    return row_of(scenario, manifest["spec"]["seed"], only(scenario, manifest["spec"]["seed"], engine, address))
 
 
 def row_differences(there: list[Row], now: list[Row]) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     loss: float = 0.0  # share of messages (TCP: segments) lost
     duplication: float = 0.0  # share of datagrams delivered twice
     transport: Literal["policy", "tcp", "datagram"] = "policy"  # policy: what its real system speaks
+    rto_us: int = 200_000  # TCP's first retransmission time-out: Linux's least, TCP_RTO_MIN, which it adds to the smoothed round trip
 
     def of_kind(self, kind: int) -> AnyDistribution:
         """The distribution for message class number `kind`."""
@@ -62,6 +63,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                  for name, value in (("loss", self.loss), ("duplication", self.duplication)) if not 0 <= value < 1]
         if self.floor_us < 0:
             found.append(str(wrong("link.floor_us", self.floor_us, "0 or more microseconds")))
+        if not 1 <= self.rto_us <= 120_000_000:
+            found.append(str(wrong("link.rto_us", self.rto_us, "1 to 120000000 microseconds (TCP_RTO_MAX)")))
         found += [str(wrong("link.by_class", name, "the classes " + ", ".join(KIND_NAMES))) for name in self.by_class if name not in KIND_NAMES]
         for name, distribution in [("latency", self.latency), *self.by_class.items()]:
             found += [f"link.{name}: {problem}" for problem in distribution.problems()]

@@ -3,7 +3,6 @@
 Decides: in which order a node's events happen, what becomes of a handler's effects, what a crash, a pause or a slow disk does.
 May not know: links, other nodes, Ray.  What leaves the node goes to `wire`, which is the network itself (engine `local`) or a list that
 is carried to it (engine `actors`).  Events of a node run in the total order (time, class, source, source's counter).
-Disk: one queue; syncs that come while one is under way share the next (group commit, as ZooKeeper, etcd and PostgreSQL do).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from heapq import heappush
 from typing import Any, Protocol
 
+from capray.disk import Disk
 from capray.distributions import table
 from capray.network import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER
 from capray.record import Version
@@ -48,8 +48,7 @@ class Node:
         self.wire = wire
         self.stream = Stream(seed, "replica", node)
         self.client = Client(scenario.workload, node, scenario.nodes, seed)
-        self.disk_stream = Stream(seed, "disk", node)
-        self.disk = table(scenario.storage)
+        self.disk = Disk(table(scenario.storage), Stream(seed, "disk", node))
         self.service_us = scenario.service_us
         self.outside = scenario.workload.client_placement == "outside"
         self.counter = 0
@@ -63,10 +62,6 @@ class Node:
         self.closed: set[int] = set()  # peers with which no connection is open, as this node knows
         self.epochs: dict[int, int] = {}
         self.timers: dict[Any, int] = {}
-        self.journal: list[Any] = []
-        self.synced = 0  # journal records that would survive the host
-        self.disk_busy = 0  # until when a sync is under way
-        self.disk_next = 0  # when the sync after that is complete (0: none is wanted)
         self.busy = 0  # until when a message is being served
         self.slow = 1
         self.slow_service_us = 0
@@ -109,8 +104,9 @@ class Node:
             replica = self.replica
             replica.now = t
             replica.on_message(event[3], event[5])
-            if replica.effects:
-                self._perform(t)
+            if effects := replica.effects:
+                self._carry_out(t, effects)
+                effects.clear()
             return
         cls = event[2]
         if cls == DELIVERY:
@@ -180,6 +176,8 @@ class Node:
             return
         if event[6] != self.generation:
             return
+        if what == DISK_DONE:
+            self.disk.completed(event[7])
         if self.paused:
             self._hold(event)
         elif what == REPLICA_TIMER:
@@ -193,7 +191,6 @@ class Node:
             if replica.effects:
                 self._perform(t)
         elif what == DISK_DONE:
-            self.synced = max(self.synced, event[7])
             self._carry_out(t, event[8])
         elif event[7][2] == DELIVERY:
             self._receive(t, event[7])
@@ -307,7 +304,7 @@ class Node:
                 self.timers[effect[1]] = self.counter
                 heappush(queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
             elif tag == PERSIST:
-                self.journal.append(effect[1])
+                self.disk.journal.append(effect[1])
                 if effect[2] and self._sync(t, coming):
                     return
             else:
@@ -331,21 +328,11 @@ class Node:
 
     def _sync(self, t: int, coming: Iterator[tuple[Any, ...]]) -> bool:
         """Sync the journal; True where the effects still to come wait for it."""
-        cost = self.disk.least if self.disk.constant else self.disk.draw(self.disk_stream.bits())
-        cost *= self.slow
         self._slowed()
-        if cost == 0:
-            self.synced = len(self.journal)
+        done = self.disk.sync(t, self.slow)
+        if done == t:
             return False
-        if self.disk_next and t >= self.disk_busy:
-            self.disk_busy, self.disk_next = self.disk_next, 0  # the awaited sync is the one under way now
-        if t >= self.disk_busy:
-            done = self.disk_busy = t + cost
-        else:
-            if not self.disk_next:
-                self.disk_next = self.disk_busy + cost
-            done = self.disk_next
-        self._push(done, TIMER, DISK_DONE, self.generation, len(self.journal), list(coming))
+        self._push(done, TIMER, DISK_DONE, self.generation, len(self.disk.journal), list(coming))
         return True
 
     def clock(self, t: int) -> int:
@@ -401,10 +388,8 @@ class Node:
                 counts["slowed"] += 1
 
     def _crash(self, t: int, host: bool, index: int) -> None:
-        unsynced = len(self.journal) - self.synced if host else 0
-        if host:
-            del self.journal[self.synced:]
-            self.host_up = False
+        unsynced = self.disk.crash(host)
+        self.host_up = self.host_up and not host
         self.touched[index] = {"processes": int(self.up), "unsynced": unsynced}
         if self.up and (not host or not self.outside):
             self.client.lose(t, "connection reset" if not host else "host down")
@@ -413,7 +398,7 @@ class Node:
         self.timers.clear()
         self.stash.clear()
         self.paused.clear()
-        self.busy = self.disk_busy = self.disk_next = 0
+        self.busy = 0
         if self.tcp:
             self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
         self.replica.effects = []
@@ -423,10 +408,9 @@ class Node:
             return
         self.up = self.host_up = True
         self._look()
-        self.synced = len(self.journal)
         self.replica = self._boot()
         self.replica.now = self.clock(t)
-        self.replica.on_restart(list(self.journal))
+        self.replica.on_restart(self.disk.recover())
         self._perform(t)
 
     def _resume(self, t: int, index: int) -> None:

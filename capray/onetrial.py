@@ -16,29 +16,41 @@ from capray.metrics import measure
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.store import FORMAT, Results
-from capray.sweep import run
+from capray.sweep import measured, run
 
 
 def run_one(scenario: Scenario, seed: int, engine: str, address: str | None, out: Path | None, history: Path | None, as_json: bool, command: str) -> None:
     """Run, measure, write what was asked for, print."""
-    [(_, record, _)] = run([(0, scenario, seed)], engine, address, in_flight=1)
+    record = only(scenario, seed, engine, address)
     measurement = measure(record)
     answer = {"policy": scenario.policy, "nodes": scenario.nodes, "seed": seed, "engine": engine, "digest": record.digest(), "measurement": measurement}
     if history is not None:
         write_history(history, record.history)
     if out is not None:
-        keep(scenario, seed, engine, record, measurement, out, command)
+        keep(scenario, seed, engine, record, out, command)
     if as_json:
         print(json.dumps(answer))
     else:
         describe(answer, record)
 
 
-def keep(scenario: Scenario, seed: int, engine: str, record: Record, measurement: dict[str, Any], out: Path, command: str) -> None:
+def only(scenario: Scenario, seed: int, engine: str, address: str | None) -> Record:
+    """The record of a single trial.  Raises TrialFailed where the policy raised."""
+    [(_, outcome, _)] = run([(0, scenario, seed)], engine, address, in_flight=1)
+    if isinstance(outcome, str):
+        raise TrialFailed(outcome)
+    return outcome
+
+
+class TrialFailed(Exception):
+    """The policy raised: its traceback is the user's to read, since the code is the user's."""
+
+
+def keep(scenario: Scenario, seed: int, engine: str, record: Record, out: Path, command: str) -> None:
     """Write a results directory of one trial, with its report.  Raises InputError where the directory holds something else."""
     from capray.sweeping import draw
 
-    row = row_of(scenario, seed, record, measurement)
+    row = row_of(scenario, seed, record)
     manifest = {"format": FORMAT, "kind": "run", "name": out.name, "version": __version__, "engine": engine, "command": command,
                 "spec": {"scenario": msgspec.to_builtins(scenario), "seed": seed}, "digest": "", "trials": 0}
     results = Results(out)
@@ -50,13 +62,13 @@ def keep(scenario: Scenario, seed: int, engine: str, record: Record, measurement
     draw(out)
 
 
-def row_of(scenario: Scenario, seed: int, record: Record, measurement: dict[str, Any] | None = None) -> dict[str, Any]:
+def row_of(scenario: Scenario, seed: int, record: Record) -> dict[str, Any]:
     """The row of a single trial."""
     cuts = [window for window in record.faults if window.kind == "partition"]
     length = (cuts[0].until or record.end) - cuts[0].at if cuts else 0
     return {"key": f"{scenario.policy}|{scenario.nodes}|{seed:06d}", "label": scenario.policy, "policy": scenario.policy, "nodes": scenario.nodes, "seed": seed,
             "shape": cuts[0].shape if cuts else "none", "duration": show_us(length), "duration_us": length,
-            "scenario": scenario.digest(), "record": record.digest(), **(measurement or measure(record))}
+            "scenario": scenario.digest(), **measured(scenario, record)}
 
 
 def describe(answer: dict[str, Any], record: Record) -> None:

@@ -84,6 +84,12 @@ class Replica:
         """The nodes that hold a replica of `key`; by default all."""
         return tuple(range(nodes))
 
+    @classmethod
+    def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str] | None:
+        """How many of a key's replicas must answer a read, and a write: numbers, or Cassandra's consistency levels.  From it the report draws what
+        placement and cut allow.  None where a number of replicas does not decide (a leader does, a transaction does)."""
+        return None
+
     def peek(self, key: str) -> Any:
         """What this replica holds for `key` right now (None if nothing), for a human's eye: the interactive cluster and figures."""
         return None

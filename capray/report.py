@@ -24,6 +24,7 @@ from capray.plot_trial import spacetime, timeline
 from capray.record import Record
 from capray.report_definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
 from capray.report_page import write_page
+from capray.report_theory import expectations
 from capray.report_table import embedded, trials_table
 
 MOST_DIFFERENCES = 500
@@ -34,10 +35,12 @@ def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Seque
     """Write the page.  `rows` is the sweep's table, `manifest` what its directory says about it, `trials` single records to draw, with titles."""
     deadline_us, names = deadline_of(manifest), variants_of(manifest)
     rows = ordered(rows, names)
+    theory = expectations(tidy(rows), manifest, deadline_us)
     drawn, tidied = plots.figures(rows, deadline_us, names), tidy(rows)
     sections = [
         _run(rows, manifest),
         *(_figure(name, figure, tidied, deadline_us) for name, figure in drawn.items() if name == "signature"),
+        theory,
         _summary(tidied, deadline_us),
         *(_figure(name, figure, tidied, deadline_us) for name, figure in drawn.items() if name != "signature"),
         _trials(trials),
@@ -48,6 +51,7 @@ def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Seque
     nav = [
         ("run", "What was run"),
         *((name, CAPTIONS[name].heading) for name in drawn if name == "signature"),
+        *([("theory", "What theory expects")] if theory else []),
         ("summary", "Summary"),
         *((name, CAPTIONS[name].heading) for name in drawn if name != "signature"),
         *([("single", "Single trials")] if trials else []),

@@ -3,6 +3,7 @@
 Decides: what a results directory holds, when it may be continued, and its digest.  May not know: how trials are run, what measures mean.
     manifest.json   what was asked: spec, versions, engine, digest, number of trials, the command
     trials.jsonl    one line a finished trial, appended and flushed at once: coordinates, record digest, measurement
+    failures.jsonl  one line a trial whose policy raised: coordinates, error, the command that replays it; they are tried again when the sweep goes on
     table.csv table.parquet   the same rows, sorted, when the sweep is complete
     figures/ report.html      what `capray report` draws
 A killed sweep leaves a valid directory: a last line that was cut short is dropped when it is continued.  The digest covers the rows'
@@ -33,6 +34,7 @@ class Results:
         self.path = Path(directory)
         self.manifest_path = self.path / "manifest.json"
         self.trials_path = self.path / "trials.jsonl"
+        self.failures_path = self.path / "failures.jsonl"
 
     # ---- reading ---------------------------------------------------------------------------------------------------------------------
     def manifest(self) -> dict[str, Any]:
@@ -122,10 +124,11 @@ class Results:
 
     def append(self, row: Row) -> None:
         """Add one finished trial, at once and whole."""
-        line = (json.dumps(row, sort_keys=True) + "\n").encode()
-        with self.trials_path.open("ab") as file:
-            file.write(line)
-            file.flush()
+        _append(self.trials_path, row)
+
+    def fail(self, row: Row) -> None:
+        """Note a trial that failed by itself, with its seed, its error, and the command that replays it."""
+        _append(self.failures_path, row)
 
     def finish(self, manifest: dict[str, Any], rows: list[Row]) -> str:
         """Write the table and the digest.  Returns the digest."""
@@ -138,6 +141,11 @@ class Results:
         manifest = {**manifest, "digest": digest(ordered), "trials": len(ordered)}
         self.write_manifest(manifest)
         return str(manifest["digest"])
+
+
+def _append(path: Path, row: Row) -> None:
+    with path.open("ab") as file:
+        file.write((json.dumps(row, sort_keys=True) + "\n").encode())
 
 
 def in_order(rows: list[Row]) -> list[Row]:

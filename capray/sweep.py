@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 
 from capray import __version__
+from capray.allowed import allowed_columns
 from capray.errors import InputError, duration_us, wrong
 from capray.faults import FIELD_DURATIONS, Fault, draw_duration
 from capray.metrics import measure
 from capray.record import Record
+from capray.report_replay import replay_command
 from capray.scenario import Scenario, from_dict, with_units
 from capray.store import FORMAT, Results, Row
 
@@ -33,6 +35,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     settings: dict[str, Any] = {}
     shape: str = "majority"
     base: dict[str, Any] = {}  # scenario fields of this variant alone
+    note: str = ""  # what theory expects of it, and why what is measured may differ; stands in the report
 
 
 class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,13 +121,22 @@ def coordinates(sweep: Sweep, point: Point, scenario: Scenario, seed: int) -> Ro
             "duration_us": cut[-1].for_us if cut else 0, "seed": seed, "scenario": scenario.digest()}
 
 
+def measured(scenario: Scenario, record: Record) -> Row:
+    """The measures of a trial, and what ring and cut allow where the policy says how many replicas it needs."""
+    row: Row = {"record": record.digest(), **measure(record)}
+    needs = scenario.policy_class.needs(scenario.nodes, scenario.policy_settings)
+    if needs is not None:
+        row.update(allowed_columns(record.placement, record.nodes, record.faults, *needs))
+    return row
+
+
 Runner = Iterable[tuple[int, Record, int]]
 Progress = Callable[[int, int, int, Row | None], None]  # (trials done, trials in all, messages so far, newest row)
 
 
 def run(jobs: list[tuple[int, Scenario, int]], engine: str, address: str | None = None, in_flight: int = DEFAULT_IN_FLIGHT,
-        nodes_per_actor: int = 1) -> Iterator[tuple[int, Record, int]]:
-    """Run jobs (key, scenario, seed) on an engine; yield (key, record, rounds) as they end.  Raises InputError for an unknown engine."""
+        nodes_per_actor: int = 1) -> Iterator[tuple[int, Record | str, int]]:
+    """Run jobs (key, scenario, seed) on an engine; yield (key, record or the text of its failure, rounds) as they end.  Raises InputError for an unknown engine."""
     if engine not in ENGINES:
         raise wrong("engine", engine, "one of " + ", ".join(ENGINES))
     from capray import actors
@@ -172,20 +184,28 @@ def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", addre
                 shared.append(wanted[identity])
                 jobs.append((len(jobs), scenario, seed))
             wanted[identity].append(place)
-        messages, total = 0, len(planned)
+        scenarios = [scenario for _, scenario, _ in jobs]
+        messages, failed, total = 0, 0, len(planned)
         if progress:
             progress(len(rows), total, 0, None)
         jobs.sort(key=lambda job: (-job[1].nodes, -job[1].end_us, job[0]))  # the longest first: none is left over alone at the end
-        for key, record, rounds in run(jobs, engine, address, in_flight, nodes_per_actor) if jobs else ():
+        for key, outcome, rounds in run(jobs, engine, address, in_flight, nodes_per_actor) if jobs else ():
+            if isinstance(outcome, str):
+                for place in shared[key]:
+                    results.fail({**place, "error": outcome, "replay": replay_command(manifest, place)})
+                failed += len(shared[key])
+                continue
             started = time.perf_counter()
-            measured = {"record": record.digest(), **measure(record)}
-            messages += record.counters["messages"]
+            measures = measured(scenarios[key], outcome)
+            messages += outcome.counters["messages"]
             for place in shared[key]:
-                row = {**place, **measured}
+                row = {**place, **measures}
                 results.append(row)
                 rows.append(row)
             if progress:
                 progress(len(rows), total, messages, {**rows[-1], "wall_rounds": rounds, "wall_measure_s": time.perf_counter() - started})
+        if failed:
+            raise InputError(f"{failed} of {total} trials failed (see {results.failures_path}, with a command for each); the other {len(rows)} are kept")
         return results.finish(manifest, rows), rows
 
 

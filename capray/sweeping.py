@@ -150,6 +150,16 @@ def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, 
     return out
 
 
+def draw_pngs(directory: Path) -> tuple[list[Path], str]:
+    """The figures as PNG files in figures/; (the files, why there are none)."""
+    from capray.plots import figures, write_pngs
+    from capray.report import deadline_of, variants_of
+
+    results = Results(directory)
+    manifest = results.manifest()
+    return write_pngs(figures(results.rows(), deadline_of(manifest), variants_of(manifest)), results.path / "figures")
+
+
 def draw(directory: Path) -> Path:
     """Figures and report of a results directory.  Returns the page's path."""
     from capray.report import write_report
@@ -158,6 +168,10 @@ def draw(directory: Path) -> Path:
     manifest, rows = results.manifest(), results.rows()
     if not rows:
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
+    if manifest["kind"] == "pbs":
+        from capray.pbs_report import draw as draw_pbs
+
+        return draw_pbs(directory)
     page = results.path / "report.html"
     if manifest["kind"] in ("run", "sweep"):
         write_report(rows, manifest, chosen_trials(manifest, rows), page)

@@ -26,9 +26,9 @@ def _next_try(start: int, first: int, most: int, not_before: int) -> int:
     return at
 
 
-def retransmission_at(sent: int, not_before: int) -> int:
-    """When a segment sent at `sent` and unanswered since is next retransmitted, at or after `not_before`."""
-    return _next_try(sent, RTO_FIRST_US, RTO_MAX_US, not_before)
+def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US) -> int:
+    """When a segment sent at `sent` and unanswered since is next retransmitted, at or after `not_before`; `first` is the first time-out."""
+    return _next_try(sent, first, RTO_MAX_US, not_before)
 
 
 def redial_at(started: int, not_before: int) -> int:

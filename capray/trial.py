@@ -7,7 +7,7 @@ every node at once (capray.actors) meet the same events in the same order at eac
 
 from __future__ import annotations
 
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -32,14 +32,18 @@ class Trial:
 
     def advance(self, until: int) -> None:
         """Run every event up to and including `until`."""
-        queue, nodes, network = self.queue, self.nodes, self.network
-        while queue and queue[0][0] <= until:
+        queue, happen = self.queue, self.network.happen
+        handle = [node.handle for node in self.nodes]
+        while queue:
             event = heappop(queue)
             node = event[1]
+            if event[0] > until:
+                heappush(queue, event)
+                break
             if node >= 0:
-                nodes[node].handle(event)
+                handle[node](event)
             else:
-                network.happen(event)
+                happen(event)
         self.now = until
 
     def step(self, events: int) -> bool:

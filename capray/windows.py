@@ -3,12 +3,15 @@
 Decides: how far all nodes may run at once.  Let L be the lookahead.  If the earliest pending event is at T, nothing a node does in
 [T, T + L) reaches another node before T + L, so every node gets, in one call, all its messages due before T + L, and runs alone.  A window never
 crosses an entry of the network's agenda (a fault, a dial, a time-out).  May not know: Ray (capray.actors carries the bytes).
+Where the least latency is far below the usual one, the lookahead of a window is what its nodes' links will draw next (transport.py, `horizon`);
+should a message arrive within a window already run all the same, the trial is begun again with plain windows: the same bytes.
 Source: conservative synchronisation with lookahead (Chandy and Misra 1979; Nicol, "Parallel discrete-event simulation of FCFS
 stochastic queueing networks", 1988).
 """
 
 from __future__ import annotations
 
+import traceback
 from heapq import heappop, heappush
 from typing import Any, Union
 
@@ -21,6 +24,8 @@ from capray.scenario import Scenario
 from capray.trial import Leavings, assemble, leavings
 
 NEVER = 1 << 62
+AHEAD_PAYS = 4  # looking ahead costs a look at each link: it is done where the usual latency is so many times the least
+FAILED = -1  # a node's next wake where its policy raised; the error's text is the body of its only deed
 SENT, DIALED, CLOSED, ROLE = range(4)
 
 # What a node did in a window: (what, time, counter, dst, kind, size, body); a role's name is the body.
@@ -64,6 +69,19 @@ class Outbox:
         self.deeds.append((ROLE, t, 0, 0, 0, 0, name))
 
 
+def _encoded(reports: list[tuple[int, int, int, list[Any]]]) -> bytes:
+    """The reports as MessagePack; a message that cannot be encoded ends its own trial only."""
+    try:
+        return _encode(reports)
+    except (TypeError, ValueError, OverflowError):
+        for index, (slot, node, _, deeds) in enumerate(reports):
+            try:
+                _encode(deeds)
+            except (TypeError, ValueError, OverflowError):
+                reports[index] = (slot, node, FAILED, [(ROLE, 0, 0, 0, 0, 0, traceback.format_exc())])
+        return _encode(reports)
+
+
 class HostedNode:
     """One node of one trial in flight, with a queue of its own."""
 
@@ -103,9 +121,13 @@ class NodeHost:
         hosted = self.hosted
         for slot, node, until, arrivals in _orders.decode(orders):
             one = hosted[slot, node]
-            wake = one.run(until, arrivals)
+            try:
+                wake = one.run(until, arrivals)
+            except Exception:  # a policy's own: it ends this trial, not the others
+                one.outbox.deeds[:] = [(ROLE, 0, 0, 0, 0, 0, traceback.format_exc())]
+                wake = FAILED
             reports.append((slot, node, wake, one.outbox.deeds))
-        out = _encode(reports)
+        out = _encoded(reports)
         for slot, node, _, deeds in reports:
             deeds.clear()
         return out
@@ -136,19 +158,33 @@ class NodeHost:
         return None if request in client.open else _encode(client.history[-1])
 
 
+def _tag(body: msgspec.Raw) -> str:
+    """The message's class, which is the first item of its bytes."""
+    return str(msgspec.msgpack.decode(body)[0])
+
+
 class WindowedTrial:
     """The network's side of one trial in flight."""
 
-    def __init__(self, scenario: Scenario, seed: int, slot: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, slot: int, plain: bool = False) -> None:
+        """`plain`: every window is one constant lookahead long."""
         self.scenario = scenario
         self.seed = seed
         self.slot = slot
         self.queue: list[tuple[Any, ...]] = []
         self.network = Network(scenario, seed, self.queue)
+        self.network.label = _tag
         self.wakes = [0] * scenario.nodes
         self.lookahead = scenario.lookahead_us
         self.until = scenario.end_us
         self.rounds = 0
+        self.over = False  # time has come to `until`, or the trial failed
+        self.failure = ""
+        self.handed_in = 0  # nodes whose leavings are complete
+        self.limit = 0  # where the newest window ends
+        usual = self.network.tables[0].draw(1 << 63) + scenario.wire.floor_us
+        self.ahead = not plain and self.network.tcp and usual > AHEAD_PAYS * self.lookahead
+        self.overrun = False  # a message arrived within a window already run: begin again, plain
 
     def plan(self) -> list[tuple[int, int, int, list[Any]]]:
         """The next window: (slot, node, until, arrivals) for each node that has something to do; empty once time has come to `until`."""
@@ -162,34 +198,56 @@ class WindowedTrial:
             if queue[0][1] >= 0 or now > self.until:
                 break
             network.happen(heappop(queue))
-        if now > self.until:
+        if now > self.until or self.failure:
+            self.over = True
             return []
-        limit = min(now + self.lookahead, self.until + 1)
         agenda = network.agenda
         while agenda and agenda[0] <= now:
             heappop(agenda)
-        if agenda and agenda[0] < limit:
-            limit = agenda[0]
+        limit = min(self.until + 1, agenda[0]) if agenda else self.until + 1
+        ahead = self.ahead and not network.armed  # a trigger's effect is due one plain lookahead later
+        limit = self._ahead(limit) if ahead else min(limit, now + self.lookahead)
         inboxes: dict[int, list[Any]] = {}
         while queue and queue[0][0] < limit:
             due, node, cls, src, counter, *rest = heappop(queue)
+            if ahead and node not in inboxes and due < self.wakes[node]:
+                limit = min(limit, network.horizon(node, due))
             if cls == DELIVERY:
                 inboxes.setdefault(node, []).append((due, cls, src, counter, rest[1], rest[2], rest[3], rest[0]))
             else:
                 inboxes.setdefault(node, []).append((due, cls, src, counter, 0, 0, 0, rest))
         self.rounds += 1
+        self.limit = limit
         slot, wakes = self.slot, self.wakes
         return [(slot, node, limit, inboxes.get(node, [])) for node in range(len(wakes)) if node in inboxes or wakes[node] < limit]
+
+    def _ahead(self, limit: int) -> int:
+        """How far all may run, as far as the nodes that wake by themselves decide it."""
+        horizon = self.network.horizon
+        for wake, node in sorted(zip(self.wakes, range(len(self.wakes)))):
+            if wake >= limit:
+                break
+            limit = min(limit, horizon(node, wake))
+        return limit
 
     def absorb(self, reports: list[tuple[int, int, list[Deed]]]) -> None:
         """What the nodes did in the window, as (node, next wake, deeds): judged in the order (time, node, the node's own)."""
         merged: list[tuple[int, int, Deed]] = []
         for node, wake, deeds in reports:
             self.wakes[node] = wake
+            if wake == FAILED:
+                self.failure = _text.decode(deeds[0][6])
+                return
             for deed in deeds:
                 merged.append((deed[1], node, deed))
         if len(reports) > 1:
             merged.sort(key=_when)
+        try:
+            self._judge(merged)
+        except Exception:  # a policy that sends to nobody
+            self.failure = traceback.format_exc()
+
+    def _judge(self, merged: list[tuple[int, int, Deed]]) -> None:
         network = self.network
         for t, node, (what, _, counter, dst, kind, size, body) in merged:
             if what == SENT:  # a body may wait out a cut: then it must not keep the whole round's bytes alive
@@ -200,6 +258,7 @@ class WindowedTrial:
                 network.close(t, node, dst)
             else:
                 network.connect(t, node, dst)
+        self.overrun = bool(self.ahead and self.queue and self.queue[0][0] < self.limit)
 
     def record(self, parts: list[bytes], end: int | None = None) -> Record:
         """The record, from what every node left (up to `end`; None: of the whole trial)."""
@@ -211,12 +270,14 @@ def _when(item: tuple[int, int, Deed]) -> tuple[int, int]:
     return item[0], item[1]
 
 
-def simulate_in_windows(scenario: Scenario, seed: int) -> Record:
+def simulate_in_windows(scenario: Scenario, seed: int, plain: bool = False) -> Record:
     """The windowed loop in one process, without Ray: what the engine `actors` does, for tests."""
-    host, trial = NodeHost(), WindowedTrial(scenario, seed, 0)
+    host, trial = NodeHost(), WindowedTrial(scenario, seed, 0, plain)
     host.open([(0, node, scenario, seed) for node in range(scenario.nodes)])
     while orders := trial.plan():
         trial.absorb([report[1:] for report in _reports.decode(host.round(_encode(orders)))])
+        if trial.overrun:
+            return simulate_in_windows(scenario, seed, plain=True)
     return trial.record([host.finish(0, node) for node in range(scenario.nodes)])
 
 

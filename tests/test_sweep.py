@@ -109,3 +109,42 @@ def test_the_main_job_has_every_policy_duration_and_size_that_was_asked():
     assert {p.duration for p in full if p.nodes == 9} == {"0s", "1s", "2s", "5s", "10s", "20s", "43s", "90s"}
     assert {p.variant.policy for p in full} == {"rdbms", "zookeeper", "write-all", "cassandra"}
     assert all(main_job(scale).seeds >= 8 for scale in GRIDS if scale != "ci")
+
+
+FAILS = Sweep(name="fails", seeds=2, at_us=1_000_000, after_us=2_000_000, base={"quiet_us": 500_000},
+              variants=(Variant(label="sound", policy="abd"), Variant(label="raises", policy="failing_policy:Failing")),
+              grids=(Grid(nodes=(3,), durations=("1s",)),))
+
+
+def test_a_trial_whose_policy_raises_is_noted_with_a_command_and_stops_no_other(tmp_path, monkeypatch):
+    import json
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(InputError, match="2 of 4 trials failed"):
+        run_sweep(FAILS, tmp_path / "a", "local")
+    results = Results(tmp_path / "a")
+    assert sorted(row["label"] for row in results.rows()) == ["sound", "sound"] and not results.complete()
+    failures = [json.loads(line) for line in results.failures_path.read_text().splitlines()]
+    assert [row["seed"] for row in failures] == [0, 1]
+    assert all("too much" in row["error"] and row["replay"].startswith("capray run") for row in failures)
+
+
+def test_in_windows_a_raising_policy_ends_its_own_trial_only(monkeypatch):
+    from pathlib import Path
+
+    from capray.trial import simulate
+    from capray.windows import NodeHost, WindowedTrial, _encode, _reports
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    bad, good = (scenario_of(FAILS, point, 0) for point in reversed(points(FAILS)))
+    host, trials = NodeHost(), {0: WindowedTrial(bad, 0, 0), 1: WindowedTrial(good, 0, 1)}
+    for slot, trial in trials.items():
+        host.open([(slot, node, trial.scenario, 0) for node in range(3)])
+    while orders := [order for trial in trials.values() if not trial.over for order in trial.plan()]:
+        reports = _reports.decode(host.round(_encode(orders)))
+        for slot, trial in trials.items():
+            if mine := [report[1:] for report in reports if report[0] == slot]:
+                trial.absorb(mine)
+    assert "too much" in trials[0].failure
+    assert trials[1].record([host.finish(1, node) for node in range(3)]).digest() == simulate(good, 0).digest()

@@ -63,12 +63,18 @@ class Abd(Replica):
         self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
         self.handlers: dict[Any, Any] = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
 
+    @classmethod
+    def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str]:
+        return nodes // 2 + 1, nodes // 2 + 1
+
     def peek(self, key: str) -> Any:
         return self.data.get(key, (None, None))[1]
 
     def on_restart(self, journal: list[Any]) -> None:
         for record in journal:
             self.data[record.key] = (record.tag, record.value)
+        for key, (tag, value) in self.data.items():
+            self.applied(key, value, tag)
 
     def on_request(self, request: Request) -> None:
         self.running[request.id] = [request.f, request.key, request.value, (0, 0), None, 0, False]
@@ -84,13 +90,10 @@ class Abd(Replica):
 
     def on_ask(self, src: int, message: Ask) -> None:
         tag, value = self.data.get(message.key, ((0, 0), None))
-        self.answer(src, Newest(message.operation, tag, value))
-
-    def answer(self, src: int, message: Message) -> None:
         if src == self.node:
-            self.on_message(src, message)
+            self.on_newest(src, Newest(message.operation, tag, value))
         else:
-            self.send(src, message)
+            self.send(src, Newest(message.operation, tag, value))
 
     def on_newest(self, src: int, message: Newest) -> None:
         state = self.running.get(message.operation)
@@ -109,11 +112,18 @@ class Abd(Replica):
         held = self.data.get(message.key, ((0, 0), None))
         if message.tag > held[0]:
             self.data[message.key] = (message.tag, message.value)
-            self.applied(message.key, message.value, message.tag, (held[1],) if held[1] is not None else ())
-            self.persist(message)
+            self.keep(message, held[1])
         elif message.tag < held[0]:
             self.applied(message.key, message.value, message.tag, late=True)
-        self.answer(src, Stored(message.operation))
+        if src == self.node:
+            self.on_stored(src, Stored(message.operation))
+        else:
+            self.send(src, Stored(message.operation))
+
+    def keep(self, message: Store, older: Any) -> None:
+        """The value is the newest here: tell the record, and write it down before it is acknowledged."""
+        self.applied(message.key, message.value, message.tag, () if older is None else (older,))
+        self.persist(message)
 
     def on_stored(self, src: int, message: Stored) -> None:
         state = self.running.get(message.operation)

@@ -110,6 +110,11 @@ class Cassandra(Replica):
 
     # ---- where data lives ---------------------------------------------------------------------------------------------------------
     @classmethod
+    def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str] | None:
+        levels = settings.read_consistency, settings.write_consistency
+        return None if settings.datacenters > 1 or "EACH_QUORUM" in levels or "LOCAL_SERIAL" in levels else levels
+
+    @classmethod
     def placement(cls, key: str, nodes: int, settings: Any) -> tuple[int, ...]:
         """The replicas of `key`, its range's owner first."""
         return cls._range_replicas(ring.owner(key, settings.ring_nodes(nodes), settings.partitioner), nodes, settings)

@@ -1,0 +1,184 @@
+"""The command line: what is printed, and which exit status; every wrong request is one line that names field, value and what is accepted."""
+
+import json
+import sys
+
+import pytest
+
+from capray import cli
+
+
+def call(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["capray", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+RUN = ("run", "--policy", "abd", "--nodes", "3", "--rate", "5", "--partition", "isolate", "--at", "1s", "--for", "2s")
+
+
+def test_run_prints_one_json_object_with_the_digest_and_the_measurement(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, *RUN, "--json")
+    [line] = out.splitlines()
+    answer = json.loads(line)
+    assert status == 0
+    assert (answer["policy"], answer["nodes"], answer["seed"], answer["engine"]) == ("abd", 3, 0, "local")
+    assert len(answer["digest"]) == 32 and answer["measurement"]["linearizable"] == "valid"
+    assert call(monkeypatch, capsys, *RUN, "--json")[1] == out
+
+
+def test_run_speaks_to_a_person_too(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, *RUN)
+    assert status == 0 and "availability" in out and "isolate" in out and "from 1s to 3s" in out
+
+
+def test_run_reads_a_scenario_and_options_override_it(monkeypatch, capsys, tmp_path):
+    (tmp_path / "s.toml").write_text('policy = "abd"\nnodes = 3\nlink = "ymmr"\n[workload]\nrate = 3\ndeadline = "500ms"\n[[faults]]\nshape = "halves"\nat = "1s"\nfor = "1s"\n')
+    one = json.loads(call(monkeypatch, capsys, "run", tmp_path / "s.toml", "--json")[1])
+    other = json.loads(call(monkeypatch, capsys, "run", tmp_path / "s.toml", "--nodes", 5, "--json")[1])
+    assert (one["nodes"], other["nodes"]) == (3, 5) and one["digest"] != other["digest"]
+
+
+def test_run_writes_a_history_that_reads_back(monkeypatch, capsys, tmp_path):
+    from capray.history import read_history
+
+    answer = json.loads(call(monkeypatch, capsys, *RUN, "--json", "--history", tmp_path / "h.jsonl.gz")[1])
+    assert len(read_history(tmp_path / "h.jsonl.gz")) >= answer["measurement"]["operations"]
+
+
+def test_run_keeps_a_results_directory_that_can_be_reported_and_reproduced(monkeypatch, capsys, tmp_path):
+    assert call(monkeypatch, capsys, *RUN, "--out", tmp_path / "one")[0] == 0
+    assert (tmp_path / "one/report.html").exists() and (tmp_path / "one/history.jsonl.gz").exists()
+    status, out, _ = call(monkeypatch, capsys, "reproduce", tmp_path / "one", "--json")
+    assert status == 0 and json.loads(out)["equal"] is True
+    assert call(monkeypatch, capsys, "report", tmp_path / "one")[0] == 0
+
+
+SWEEP = """
+seeds = 2
+at = "1s"
+after = "2s"
+[base]
+quiet = "500ms"
+[base.workload]
+rate = 5
+[[variants]]
+label = "register"
+policy = "abd"
+[[variants]]
+label = "server"
+policy = "rdbms"
+[[grids]]
+nodes = [3]
+durations = ["0s", "2s"]
+"""
+
+
+def test_sweep_prints_a_line_a_point_and_then_the_digest_and_goes_on_by_itself(monkeypatch, capsys, tmp_path):
+    (tmp_path / "tiny.toml").write_text(SWEEP)
+    arguments = ("sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "out", "--json")
+    status, out, err = call(monkeypatch, capsys, *arguments)
+    *points, last = map(json.loads, out.splitlines())
+    assert status == 0 and len(points) == 4 and last["trials"] == 8 and "8/8" in err
+    assert set(points[0]["availability"]) >= {"mean", "low", "high", "trials"} and points[0]["availability"]["trials"] == 2
+    assert json.loads(call(monkeypatch, capsys, *arguments)[1].splitlines()[-1])["digest"] == last["digest"]
+
+
+def test_reproduce_and_compare_say_no_with_status_1(monkeypatch, capsys, tmp_path):
+    (tmp_path / "tiny.toml").write_text(SWEEP)
+    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "a")
+    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "b")
+    assert call(monkeypatch, capsys, "reproduce", tmp_path / "a", "--engine", "local")[0] == 0
+    assert call(monkeypatch, capsys, "compare", tmp_path / "a", tmp_path / "b")[0] == 0
+    lines = (tmp_path / "b/trials.jsonl").read_text().splitlines()
+    changed = []
+    for line in lines:
+        row = json.loads(line)
+        row["availability"] = round(row["availability"] * 0.5, 6)
+        changed.append(json.dumps(row))
+    (tmp_path / "b/trials.jsonl").write_text("\n".join(changed) + "\n")
+    status, out, _ = call(monkeypatch, capsys, "reproduce", tmp_path / "b", "--engine", "local")
+    assert status == 1 and "availability" in out
+    status, out, _ = call(monkeypatch, capsys, "compare", tmp_path / "a", tmp_path / "b", "--measure", "availability", "--json")
+    assert status == 1 and any(json.loads(line)["told_apart"] for line in out.splitlines())
+    assert call(monkeypatch, capsys, "compare", tmp_path / "a", tmp_path / "b", "--measure", "availability", "--threshold", "1")[0] == 0
+
+
+def test_policies_lists_claims_and_settings_with_their_meaning(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "policies", "--json")
+    found = {row["policy"]: row for row in map(json.loads, out.splitlines())}
+    assert status == 0 and {"rdbms", "zookeeper", "write-all", "cassandra"} <= set(found)
+    for row in found.values():
+        assert row["claims"] and row["source"]
+        assert all(setting["meaning"] for setting in row["settings"]), row["policy"]
+    assert "read_consistency" in {setting["setting"] for setting in found["cassandra"]["settings"]}
+
+
+@pytest.mark.parametrize("arguments, named", [
+    (["run", "--policy", "oracle"], "policy"),
+    (["run", "--policy", "no.such:Thing"], "policy"),
+    (["run", "--policy", "abd", "--nodes", "0"], "nodes"),
+    (["run", "--policy", "abd", "--nodes", "-3"], "nodes"),
+    (["run", "--policy", "abd", "--partition", "diagonal"], "partition"),
+    (["run", "--policy", "abd", "--nodes", "2", "--partition", "0|1|2"], "partition"),
+    (["run", "--policy", "abd", "--nodes", "3", "--partition", "0,0|1"], "partition"),
+    (["run", "--policy", "abd", "--partition", "halves", "--for", "10 parsecs"], "for"),
+    (["run", "--policy", "abd", "--partition", "halves", "--for", "-5s"], "for"),
+    (["run", "--policy", "abd", "--partition", "halves", "--for", "0s"], "for"),
+    (["run", "--policy", "abd", "--partition", "halves", "--at", "1x"], "at"),
+    (["run", "--policy", "abd", "--link", "carrier-pigeon"], "link"),
+    (["run", "--policy", "abd", "--disk", "clay"], "disk"),
+    (["run", "--policy", "abd", "--rate", "-1"], "rate"),
+    (["run", "--policy", "abd", "--engine", "steam"], "engine"),
+    (["run", "--policy", "cassandra", "--set", "replication_factor=7", "--nodes", "5"], "replication_factor"),
+    (["run", "--policy", "cassandra", "--set", "colour=red"], "colour"),
+    (["run", "--policy", "cassandra", "--set", "read_consistency=SOMETIMES"], "read_consistency"),
+    (["run", "--policy", "cassandra", "--set", "nonsense"], "--set"),
+    (["run", "missing.toml"], "missing.toml"),
+    (["run", "--nodes", "many"], "nodes"),
+    (["sweep", "missing.toml"], "missing.toml"),
+    (["sweep", "--scale", "huge"], "scale"),
+    (["sweep", "--seeds", "0"], "seeds"),
+    (["report", "nowhere"], "nowhere"),
+    (["reproduce", "nowhere"], "nowhere"),
+    (["compare", "nowhere", "nowhere"], "nowhere"),
+    (["policies", "oracle"], "oracle"),
+    (["bench", "--only", "nothing"], "nothing"),
+    (["frobnicate"], "frobnicate"),
+])
+def test_a_wrong_request_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(monkeypatch, capsys, *arguments)
+    assert status == 2 and out == ""
+    assert len(err.strip().splitlines()) == 1 and named in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cut_that_ends_after_the_trial_is_refused(monkeypatch, capsys, tmp_path):
+    (tmp_path / "s.toml").write_text('policy = "abd"\nduration = "10s"\n[[faults]]\nshape = "halves"\nat = "5s"\nfor = "10s"\n')
+    status, _, err = call(monkeypatch, capsys, "run", tmp_path / "s.toml")
+    assert status == 2 and "after 10s" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["policy = ", 'polisy = "abd"', "nodes = 2.5", "\0", 'policy = "abd"\n[workload]\nkeys = 0', 'link = {loss = 2.0}'])
+def test_a_scenario_that_is_not_one_is_refused_in_one_line(monkeypatch, capsys, tmp_path, text):
+    (tmp_path / "s.toml").write_text(text)
+    status, _, err = call(monkeypatch, capsys, "run", tmp_path / "s.toml")
+    assert status == 2 and len(err.strip().splitlines()) == 1
+
+
+def test_a_results_directory_of_another_sweep_is_refused(monkeypatch, capsys, tmp_path):
+    (tmp_path / "tiny.toml").write_text(SWEEP)
+    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "a")
+    status, _, err = call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--seeds", "3", "--engine", "local", "--out", tmp_path / "a")
+    assert status == 2 and "seeds" in err
+
+
+def test_help_starts_without_the_heavy_libraries():
+    import subprocess
+
+    code = "import sys; sys.argv = ['capray', '--help']\nfrom capray import cli\ntry: cli.main()\nexcept SystemExit: pass\nprint([m for m in ('ray', 'plotly', 'scipy', 'polars', 'numpy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().splitlines()[-1] == "[]"
