@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,12 @@ def reproduce_directory(directory: Path, engine: str, address: str | None, as_js
 
 def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Row]:
     """The rows of a manifest, computed anew."""
-    from capray.sweeping import Progress
+    from capray.sweeping import STUDIES, Progress
 
     if manifest["kind"] == "run":
         return [_one_again(manifest, engine, address)]
-    if manifest["kind"] == "pbs":
-        from capray import pbs_study
-
-        return pbs_study.rerun(manifest, engine, address)
+    if manifest["kind"] in STUDIES:
+        return list(import_module(STUDIES[manifest["kind"]][0]).rerun(manifest, engine, address))
     sweep = msgspec.convert(manifest["spec"], Sweep)
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:

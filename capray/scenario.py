@@ -149,6 +149,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def digest(self) -> str:
         """BLAKE2b-128, in hex, of the fields that differ from their defaults: a new field changes no old digest."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         plain = _without_defaults(self)
         return hashlib.blake2b(msgspec.msgpack.encode(plain, order="deterministic"), digest_size=16).hexdigest()
 
@@ -200,7 +204,8 @@ def _accepts(kind: Any, error: Exception) -> str:
 
 
 # ---- from TOML ----------------------------------------------------------------------------------------------------------------------
-_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high", "mean", "median", "scale", "plus", "offset", "clock_offset", "trace"}
+_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high",
+              "mean", "median", "scale", "plus", "offset", "clock_offset", "trace"}
 
 
 def with_units(raw: Any, field: str = "") -> Any:

@@ -9,6 +9,7 @@ import json
 import shlex
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from capray.store import Results, Row
 from capray.sweep import Sweep, points, run_sweep, scenario_of
 
 PLAIN_EVERY_S = 10.0
+# Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows` and `draw(directory) -> page` are.
+STUDIES = {"pbs": ("capray.pbs_study", "capray.pbs_report"), "elections": ("capray.elections", "capray.elections")}
 
 
 def command_line() -> str:
@@ -168,10 +171,8 @@ def draw(directory: Path) -> Path:
     manifest, rows = results.manifest(), results.rows()
     if not rows:
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
-    if manifest["kind"] == "pbs":
-        from capray.pbs_report import draw as draw_pbs
-
-        return draw_pbs(directory)
+    if manifest["kind"] in STUDIES:
+        return Path(import_module(STUDIES[manifest["kind"]][1]).draw(directory))
     page = results.path / "report.html"
     if manifest["kind"] in ("run", "sweep"):
         write_report(rows, manifest, chosen_trials(manifest, rows), page)

@@ -78,7 +78,8 @@ class Leavings(msgspec.Struct, kw_only=True):
 
 def leavings(node: Node, end: int) -> Leavings:
     """A node's part of the record; operations still open at the end are given up in it."""
-    return Leavings(history=node.client.history + node.client.unfinished(end), versions=node.versions, touched=node.touched, ignored=node.ignored, late_answers=node.client.late_answers)
+    return Leavings(history=node.client.history + node.client.unfinished(end), versions=node.versions, touched=node.touched,
+                    ignored=node.ignored, late_answers=node.client.late_answers)
 
 
 def assemble(scenario: Scenario, seed: int, network: Network, parts: list[Leavings], end: int) -> Record:

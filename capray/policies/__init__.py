@@ -15,6 +15,7 @@ from capray.replica import Replica
 POLICIES = {
     "rdbms": "capray.policies.rdbms:Rdbms",
     "zookeeper": "capray.policies.zookeeper:ZooKeeper",
+    "etcd": "capray.policies.etcd:Etcd",
     "cassandra": "capray.policies.cassandra:Cassandra",
     "write-all": "capray.policies.write_all:WriteAll",
     "postgres": "capray.policies.postgres:Postgres",

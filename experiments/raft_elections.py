@@ -1,0 +1,114 @@
+"""How long is Raft without a leader?  Figure 16 of Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", ATC 2014.
+
+The members are capray's `etcd` policy under that paper's set-up (capray/policies/raft_staged.py): 5 servers, election timeouts uniform on a range,
+drawn anew at each restart; heartbeats every half of the smallest timeout; 2 of the 4 survivors with shorter logs; the leader dies at a random time
+between two heartbeats; no pre-vote, no check-quorum, and a higher term does not restart the election timer, as in that paper's figure 2.  Each
+message takes U(2, 3) ms, and a vote 8 ms more, the time to persist it ("broadcast about 15 ms"); messages do not wait for each other (a thread a
+peer).
+One trial, one election: from the crash until a survivor hears the new leader.  With `--splits`, also the share of split votes among members with
+equal logs against the closed form of Ongaro's thesis, 9.2.
+
+    python experiments/raft_elections.py --range 150-300 --trials 2000 --engine local --json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from capray.elections import PUBLISHED, SPLIT_LATENCY_US, SPLITS, draw, judged, judged_split, run_elections, times
+from capray.errors import wrong
+from capray.experiment import main, parser
+from capray.sweep import Grid, Sweep, Variant
+from capray.sweeping import command_line
+
+TRIALS = {"ci": 1000, "default": 4000, "full": 40_000}
+LIMIT_US = 60_000_000  # no election lasts longer
+
+
+def script() -> None:
+    given = options().parse_args()
+    sweep = planned(given, given.trials or given.seeds or TRIALS[given.scale])
+    directory = given.out or Path("results") / sweep.name
+    digest, rows = run_elections(sweep, directory, given.engine, given.address, given.in_flight, command_line())
+    answers = [answer for name in given.range for answer in judged(name, times(rows, name))]
+    answers += [judged_split(share, times(rows, f"split {share}")) for share in SPLITS if given.splits]
+    say(answers, given.json)
+    print(f"{len(rows)} elections, digest {digest}: {draw(directory)}", file=sys.stderr if given.json else sys.stdout)
+
+
+def options() -> argparse.ArgumentParser:
+    found = parser(__doc__ or "")
+    found.add_argument("--range", nargs="+", default=list(PUBLISHED), help="election timeouts in ms, smallest-largest")
+    found.add_argument("--trials", type=int, default=None, help="elections a range (as --seeds)")
+    found.add_argument("--servers", type=int, default=5)
+    found.add_argument("--latency-ms", nargs=2, type=float, default=[2.0, 3.0], metavar=("LOW", "HIGH"), help="one way, uniform")
+    found.add_argument("--persist-ms", type=float, default=8.0, help="to persist a vote")
+    found.add_argument("--splits", action="store_true", help="also the share of split votes, against the closed form")
+    return found
+
+
+def planned(given: argparse.Namespace, trials: int) -> Sweep:
+    """A variant for each range; every trial of it differs by its seed alone."""
+    grids = [Grid(nodes=(given.servers,), durations=("0s",), labels=tuple(given.range))]
+    grids += [Grid(nodes=(5,), durations=("0s",), labels=(f"split {share}",)) for share in SPLITS if given.splits]
+    sweep = Sweep(name="raft-elections" if given.scale != "ci" else "ci-raft-elections", seeds=trials, at_us=0, after_us=LIMIT_US, grids=tuple(grids),
+                  variants=tuple(election(name, given) for name in given.range) + tuple(split_vote(share) for share in SPLITS if given.splits),
+                  base={"workload": {"rate": 0, "keys": 1, "deadline_us": 1}, "quiet_us": 0, "disk": "memory"})
+    sweep.validate()
+    return sweep
+
+
+# ---- the set-up ---------------------------------------------------------------------------------------------------------------------
+def election(name: str, given: argparse.Namespace) -> Variant:
+    """Figure 16's members with timeouts from this range."""
+    try:
+        low, high = (round(float(part) * 1000) for part in name.split("-"))
+    except ValueError:
+        raise wrong("range", name, "smallest-largest in ms, such as 150-300") from None
+    if not 2000 <= low <= high:
+        raise wrong("range", name, "smallest-largest in ms, such as 150-300, the smallest 2 or more")
+    if not 3 <= given.servers <= 99:
+        raise wrong("servers", given.servers, "a whole number from 3 to 99")
+    near, far = (round(ms * 1000) for ms in given.latency_ms)
+    if not 0 < near < far:
+        raise wrong("latency-ms", given.latency_ms, "two numbers above 0, the second the larger")
+    if given.persist_ms < 0:
+        raise wrong("persist-ms", given.persist_ms, "0 or more")
+    persist = round(given.persist_ms * 1000)
+    latency = {"shape": "uniform", "low_us": near, "high_us": far}
+    answers = {"shape": "uniform", "low_us": near + persist, "high_us": far + persist}
+    link = {"transport": "datagram", "latency": latency, "by_class": {"ack": answers}}
+    return staged(name, "Staged", low, high, link, given.servers)
+
+
+def split_vote(share: float) -> Variant:
+    """Members with equal logs and a constant latency, `share` of the range; the range is far above 0, so that a second round is told by its time."""
+    width = round(SPLIT_LATENCY_US / share)
+    link = {"transport": "datagram", "latency": {"shape": "constant", "value_us": SPLIT_LATENCY_US}}
+    return staged(f"split {share}", "StagedAlike", 4 * width, 5 * width, link)
+
+
+def staged(label: str, policy: str, low: int, high: int, link: dict[str, Any], servers: int = 5) -> Variant:
+    """The leader dies when it announces that it is doomed; once there is a new one, the survivors are stopped: the trial is over."""
+    settings = {"election_timeout_us": low, "election_timeout_max_us": high, "heartbeat_interval_us": low // 2, "pre_vote": False,
+                "check_quorum": False, "reset_timer_on_new_term": False}
+    faults = [{"kind": "crash-host", "at_us": 0, "on_role": "doomed", "nodes": [0]},
+              {"kind": "pause", "at_us": 0, "on_role": "leader", "nodes": list(range(1, servers))}]
+    return Variant(label=label, policy=f"capray.policies.raft_staged:{policy}", settings=settings, shape="none",
+                   base={"link": link, "faults": faults, "trace_us": [0, LIMIT_US]})
+
+
+def say(answers: list[dict[str, Any]], as_json: bool) -> None:
+    for found in answers:
+        if as_json:
+            print(json.dumps(found))
+            continue
+        verdict = "within tolerance" if found["within"] else "NOT within tolerance"
+        published = "" if found["published"] is None else f"  published {found['published']:.4g}: {verdict}"
+        print(f"{found['range']:>10} {found['measure']:>10} {found['simulated']:10.4g}  [{found['low']:.4g}, {found['high']:.4g}]{published}")
+
+
+if __name__ == "__main__":
+    main(script)

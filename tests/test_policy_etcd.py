@@ -1,0 +1,532 @@
+"""etcd: the sentences of Raft's papers and of etcd's sources one by one, and protocols broken on purpose."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from capray.checkers.zones import linearizable_register
+from capray.errors import InputError
+from capray.policies.etcd import CONNECTION_LOST, LEADER_CHANGED, NOT_PROPOSED, TIMED_OUT, Etcd
+from capray.policies.etcd_settings import EtcdSettings
+from capray.policies.raft_messages import NONE, Append, AppendResponse, Entry, HardState, PreVote, Vote, VoteResponse
+from capray.replica import SEND
+from capray.scenario import Scenario, from_dict
+from capray.streams import Stream
+from capray.testing import FakeLink
+from capray.trial import Trial, simulate
+from capray.windows import simulate_in_windows
+
+S = 1_000_000
+EMPTY = Entry(1, NONE, 0, "", None)
+
+
+def cluster(nodes: int = 3, policy: type[Etcd] = Etcd, seed: int = 0, **given: Any) -> FakeLink:
+    """A cluster that has a leader and has settled."""
+    link = FakeLink(policy, nodes=nodes, settings=EtcdSettings(**given), seed=seed)
+    link.run_for(3 * S)
+    return link
+
+
+def leader(link: FakeLink, among: list[int] | None = None) -> int:
+    """The node that leads the highest term."""
+    return max((n for n in among or range(link.nodes) if link.is_up(n) and link.replica(n).state == "leader"), key=lambda n: link.replica(n).term)
+
+
+def others(link: FakeLink, *nodes: int) -> list[int]:
+    return [n for n in range(link.nodes) if n not in nodes]
+
+
+def alone(nodes: int = 3, policy: type[Etcd] = Etcd, **given: Any) -> Etcd:
+    """One member, driven by hand."""
+    member = policy(0, nodes, EtcdSettings(**given), Stream(0, "replica", 0))
+    member.on_start()
+    sent(member)
+    return member
+
+
+def sent(member: Etcd) -> list[tuple[int, Any]]:
+    """What it has sent since it was last asked."""
+    effects, member.effects = member.effects, []
+    return [(effect[1], effect[2]) for effect in effects if effect[0] == SEND]
+
+
+# ---- elections (ATC 2014, 5.1, 5.2, 5.4.1) ------------------------------------------------------------------------------------------------
+def test_a_write_as_a_transcript() -> None:
+    """A follower's write: proposed to the leader, appended everywhere, answered where it was asked once it is applied there; then everyone learns the commit."""
+    link = cluster()
+    at = leader(link)
+    node = others(link, at)[0]
+    link.log.clear()
+    link.wait(link.request(node, "write", "x", "a"))
+    link.run_for(1000)
+    told = [line.split("ms ", 1)[1].split("(")[0] for line in link.log if "Heartbeat" not in line and "Persisted" not in line]
+    third = others(link, at, node)[0]
+    assert told[0] == f"client -> {node} #1 write" and told[1] == f"{node} -> {at} Propose"
+    assert sorted(told[2:4]) == sorted(f"{at} -> {n} Append" for n in (node, third))
+    assert f"{node} -> client #1 ok" in told[-4:]
+    assert link.values("x") == ["a"] * 3
+
+
+def test_one_vote_a_term_first_come_first_served() -> None:
+    """5.2: "Each server will vote for at most one candidate in a given term, on a first-come-first-served basis." """
+    member = alone()
+    member.on_message(1, Vote(5, 0, 0))
+    member.on_message(2, Vote(5, 0, 0))
+    member.on_message(1, Vote(5, 0, 0))
+    assert sent(member) == [(1, VoteResponse(5, False)), (2, VoteResponse(5, True)), (1, VoteResponse(5, False))]
+
+
+def test_a_vote_is_on_disk_before_it_is_said() -> None:
+    """Figure 2: "Persistent state on all servers (updated on stable storage before responding to RPCs): currentTerm, votedFor, log[]." """
+    link = FakeLink(Etcd, nodes=3, sync_us=50_000)
+    link.run_for(3 * S)
+    asked = next(line for line in link.log if " Vote(" in line)
+    granted = next(line for line in link.log if "VoteResponse(" in line and "reject=False" in line and line.split()[1] != line.split()[3])
+    assert float(granted.split("ms")[0]) - float(asked.split("ms")[0]) >= 50.0
+    follower = others(link, leader(link))[0]
+    held = (link.replica(follower).term, link.replica(follower).vote)
+    link.crash(follower, host=True)
+    link.restart(follower)
+    assert (link.replica(follower).term, link.replica(follower).vote) == held and HardState(*held) in link.journal(follower)
+
+
+def test_the_voter_denies_its_vote_to_a_shorter_log() -> None:
+    """5.4.1: "the voter denies its vote if its own log is more up-to-date than that of the candidate." """
+    member = alone()
+    member.on_message(1, Append(1, 0, 0, (EMPTY, EMPTY), 0))
+    member.elapsed = 10  # the lease is over
+    sent(member)
+    member.on_message(2, Vote(2, 1, 1))
+    member.on_message(1, Vote(2, 2, 1))
+    assert sent(member) == [(2, VoteResponse(2, True)), (1, VoteResponse(2, False))]
+
+
+def test_a_leader_of_a_higher_term_is_followed_and_one_of_a_lower_term_is_told() -> None:
+    """5.1: "If a candidate or leader discovers that its term is out of date, it immediately reverts to follower state.  If a server receives a request with a
+    stale term number, it rejects the request." """
+    member = alone()
+    member.on_message(1, Append(4, 0, 0, (), 0))
+    assert (member.term, member.lead) == (4, 1)
+    sent(member)
+    member.on_message(2, Append(3, 0, 0, (), 0))
+    assert sent(member) == [(2, AppendResponse(4, 0))] and member.lead == 1
+    member.on_message(2, AppendResponse(9, 0))
+    assert (member.term, member.lead) == (9, NONE)
+
+
+def test_an_election_timeout_is_ten_to_nineteen_ticks() -> None:
+    """etcd-io/raft: "randomizedElectionTimeout is a random number between [electiontimeout, 2 * electiontimeout - 1]." """
+    member = alone()
+    drawn = set()
+    for term in range(1, 400):
+        member.become_follower(term, NONE)
+        drawn.add(member.timeout)
+    assert drawn == set(range(10, 20))
+
+
+def test_who_heard_a_leader_within_an_election_timeout_ignores_candidates() -> None:
+    """Thesis, 4.2.3: "if a server receives a RequestVote request within the minimum election timeout of hearing from a current leader, it does not update its
+    term or grant its vote"; and this is what check-quorum brings."""
+    for check_quorum in (True, False):
+        member = alone(check_quorum=check_quorum)
+        member.on_message(1, Append(1, 0, 0, (), 0))
+        sent(member)
+        member.on_message(2, Vote(7, 0, 0))
+        assert member.term == (1 if check_quorum else 7)
+        assert bool(sent(member)) != check_quorum
+
+
+# ---- the log (5.3, 5.4.2, 7) ---------------------------------------------------------------------------------------------------------------
+def test_an_append_is_answered_when_it_is_on_disk() -> None:
+    """A crash of the host before the disk has it: it was never acknowledged, and is not there."""
+    link = FakeLink(Etcd, nodes=3, sync_us=30_000)
+    link.run_for(3 * S)
+    node = others(link, leader(link))[0]
+    link.request(leader(link), "write", "x", "a")
+    link.run_for(20_000)
+    journalled = [record for record in link.journal(node) if isinstance(record, Append) and record.entries[0].key == "x"]
+    answered = [line for line in link.log if f"{node} -> {leader(link)} AppendResponse(term={link.replica(node).term}, index=2" in line]
+    assert journalled and not answered
+    link.crash(node, host=True)
+    link.restart(node)
+    assert journalled[0] not in link.journal(node)
+
+
+def test_only_entries_of_the_leader_s_own_term_are_committed_by_counting() -> None:
+    """5.4.2, figure 8: "Raft never commits log entries from previous terms by counting replicas." """
+    member = alone()
+    member.on_message(1, Append(2, 0, 0, (Entry(2, 1, 1, "x", "old"),), 0))
+    member.elapsed = member.timeout
+    member.on_timer("tick")
+    term = member.term
+    member.on_message(0, VoteResponse(term, False))
+    member.on_message(1, VoteResponse(term, False))
+    assert member.state == "leader" and member.log.last == 2
+    member.on_message(1, AppendResponse(term, 1))
+    member.on_message(2, AppendResponse(term, 1))
+    assert member.commit == 0, "the entry of term 2 is on all three, and still not committed"
+    member.on_message(1, AppendResponse(term, 2))
+    member.on_message(2, AppendResponse(term, 2))
+    assert member.commit == 2 and member.peek("x") == "old"
+
+
+def test_a_deposed_leader_s_uncommitted_entries_are_overwritten() -> None:
+    """5.3: "conflicting entries in follower logs will be overwritten with entries from the leader's log." """
+    link = cluster(5)
+    old = leader(link)
+    link.cut([[old]], mode="drop")
+    lost = [link.request(old, "write", "x", f"lost{i}") for i in range(3)]
+    link.run_for(5 * S)
+    new = leader(link, others(link, old))
+    assert link.wait(link.request(new, "write", "x", "kept")).outcome == "ok"
+    link.heal()
+    link.run_for(12 * S)
+    assert all(link.replies[each].outcome == "info" for each in lost)
+    assert link.values("x") == ["kept"] * 5
+    assert len({tuple(link.replica(n).log.entries) for n in range(5)}) == 1
+
+
+def test_a_follower_behind_the_compacted_log_gets_a_snapshot() -> None:
+    """Section 7: "the leader must occasionally send snapshots to followers that lag behind." """
+    link = cluster(snapshot_count=20, snapshot_catchup_entries=5)
+    away = others(link, leader(link))[0]
+    link.cut([[away]], mode="drop")
+    for i in range(60):
+        link.wait(link.request(leader(link, others(link, away)), "write", f"k{i % 3}", i))
+    assert link.replica(leader(link, others(link, away))).log.offset > 30
+    link.heal()
+    link.run_for(20 * S)
+    assert any(f"-> {away} InstallSnapshot" in line for line in link.log)
+    assert [link.values(f"k{i}") for i in range(3)] == [[57] * 3, [58] * 3, [59] * 3]
+    link.crash(away)
+    link.restart(away)
+    assert [link.replica(away).peek(f"k{i}") for i in range(3)] == [57, 58, 59]
+
+
+def test_a_restarted_member_applies_what_its_log_says_was_committed() -> None:
+    """etcd keeps the commit index in its write-ahead log's hard state."""
+    link = cluster()
+    for i in range(5):
+        link.wait(link.request(0, "write", "x", i))
+    link.run_for(S)
+    for node in range(3):
+        link.crash(node)
+    for node in range(3):
+        link.restart(node)
+        assert link.replica(node).peek("x") == 4
+    link.run_for(6 * S)
+    assert link.wait(link.request(1, "read", "x")).result == 4
+
+
+# ---- check-quorum, pre-vote (thesis, 6.2, 9.6) -----------------------------------------------------------------------------------------------
+def test_a_cut_off_leader_steps_down_within_two_election_timeouts() -> None:
+    """Thesis, 6.2: "a leader in Raft steps down if an election timeout elapses without a successful round of heartbeats to a majority of its cluster." """
+    link = cluster(5)
+    old, at = leader(link), link.now
+    link.cut([[old]])
+    link.run_for(2 * S + 200_000)
+    gone = [when for when, node, role in link.role_changes if node == old and role == "follower" and when > at]
+    assert gone and S - 200_000 <= gone[0] - at <= 2 * S + 100_000
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_with_pre_vote_a_cut_off_follower_does_not_depose_the_leader(pre_vote: bool) -> None:
+    """Thesis, 9.6: "the Pre-Vote algorithm solves the issue of a partitioned server disrupting the cluster when it rejoins"; 3.4 has it off."""
+    link = cluster(5, pre_vote=pre_vote)
+    lead, away = leader(link), others(link, leader(link))[0]
+    term = link.replica(lead).term
+    link.cut([[away]], mode="drop")
+    link.run_for(10 * S)
+    assert (link.replica(away).term == term) == pre_vote
+    link.heal()
+    link.run_for(8 * S)
+    assert (link.replica(lead).term == term and link.replica(lead).state == "leader") == pre_vote
+    assert link.wait(link.request(away, "write", "x", 1)).outcome == "ok"
+
+
+def test_pre_vote_follows_the_version() -> None:
+    assert [EtcdSettings(version=v).asks_first for v in ("3.4", "3.5", "3.6")] == [False, True, True]
+    assert EtcdSettings(version="3.4", pre_vote=True).asks_first
+    member = alone(version="3.5")
+    member.elapsed = member.timeout
+    member.on_timer("tick")
+    assert member.term == 0 and (1, PreVote(1, 0, 0)) in sent(member)
+
+
+# ---- clients (etcdserver) --------------------------------------------------------------------------------------------------------------------
+def test_a_minority_answers_nothing_but_serializable_reads() -> None:
+    """etcd's documentation: serializable requests "may access stale data with respect to quorum"; all else needs a quorum."""
+    for consistency in ("linearizable", "serializable"):
+        link = cluster(5, read_consistency=consistency)
+        link.wait(link.request(0, "write", "x", "old"))
+        link.run_for(S)
+        minority = [leader(link), others(link, leader(link))[0]]
+        link.cut([minority])
+        link.run_for(4 * S)
+        new = leader(link, others(link, *minority))
+        assert link.wait(link.request(new, "write", "x", "new")).outcome == "ok"
+        read, write = link.request(minority[1], "read", "x"), link.request(minority[0], "write", "x", "never")
+        link.run_for(S)
+        assert write not in link.replies
+        if consistency == "serializable":
+            assert link.replies[read].result == "old"
+        else:
+            assert read not in link.replies and link.wait(link.request(new, "read", "x")).result == "new"
+
+
+def test_given_more_time_writes_fail_after_7_s_and_reads_after_7_to_14_s() -> None:
+    """Measured (etcd 3.4.23): "Given more time than 1 s, writes fail after 7 s ("request timed out"), linearizable reads after 7 to 14 s." """
+    link = cluster(5)
+    node = leader(link)
+    link.cut([[node]], mode="drop")
+    link.run_for(3 * S)
+    at = link.now
+    asked = [link.request(node, f, "x", None if f == "read" else f"w{i}") for i, f in enumerate(("write", "read", "read"))]
+    link.run_for(15 * S)
+    write, first, second = (link.replies[each] for each in asked)
+    assert (write.outcome, write.error, write.at - at) == ("info", NOT_PROPOSED, 7 * S)
+    assert (first.outcome, first.error, first.at - at) == ("fail", TIMED_OUT, 7 * S)
+    assert (second.outcome, second.error, second.at - at) == ("fail", TIMED_OUT, 14 * S)
+
+
+def test_a_write_handed_to_a_leader_that_is_gone_times_out_as_etcd_says() -> None:
+    """parseProposeCtxErr: "possibly due to connection lost" where the leader's stream was down."""
+    link = cluster(3)
+    node = others(link, leader(link))[0]
+    link.cut([[node]])
+    write = link.request(node, "write", "x", "a")
+    answer = link.wait(write)
+    assert answer.outcome == "info" and answer.error in (TIMED_OUT, CONNECTION_LOST) and answer.at == 10 * S
+
+
+def test_while_there_is_no_leader_writes_wait_and_then_are_proposed() -> None:
+    """etcd-io/raft, node.go: without a leader proposals are not taken from their channel; a client that gives up withdraws its own, a forwarded one stays."""
+    for timeout, expected in ((0, "applied"), (S, None)):
+        link = cluster(3, client_timeout_us=timeout)
+        old = leader(link)
+        link.crash(old)
+        node = others(link, old)[0]
+        link.cut([[n] for n in range(3)], mode="drop")
+        link.run_for(4 * S)
+        assert link.replica(node).lead == NONE
+        write = link.request(node, "write", "x", "applied")
+        link.run_for(2 * S)
+        link.heal()
+        link.restart(old)
+        link.run_for(12 * S)
+        assert link.values("x") == [expected] * 3
+        assert (link.replies[write].outcome == "ok") == (expected is not None)
+
+
+def test_a_read_under_way_fails_when_another_leader_is_elected() -> None:
+    """v3_server.go: a new leader ends the round under way with "etcdserver: leader changed"; reads that wait for the next round go on."""
+    link = cluster(3)
+    old = leader(link)
+    link.crash(old, host=True)
+    node = others(link, old)[0]
+    first, second = link.request(node, "read", "x"), link.request(node, "read", "x")
+    link.run_for(6 * S)
+    assert (link.replies[first].outcome, link.replies[first].error) == ("fail", LEADER_CHANGED)
+    assert link.replies[second].outcome == "ok"
+
+
+def test_a_new_leader_confirms_no_read_before_it_has_committed_in_its_term() -> None:
+    """Thesis, 6.4: "If the leader has not yet marked an entry from its current term committed, it waits until it has done so." """
+    member = alone()
+    member.elapsed = member.timeout
+    member.on_timer("tick")
+    member.on_message(0, VoteResponse(1, False))
+    member.on_message(1, VoteResponse(1, False))
+    assert member.state == "leader"
+    sent(member)
+    member.read(7, "x")
+    assert not sent(member) and member.postponed
+    member.on_message(1, AppendResponse(1, 1))
+    member.on_message(2, AppendResponse(1, 1))
+    assert not member.postponed and member.unconfirmed
+
+
+def test_a_leader_with_a_lease_answers_alone_and_a_safe_one_asks() -> None:
+    """etcd-io/raft: "ReadOnlyLeaseBased ensures linearizability of the read only request by relying on the leader lease.  It can be affected by clock drift." """
+    for option, outcome in (("lease", "ok"), ("safe", None)):
+        link = cluster(3, read_only_option=option)
+        link.wait(link.request(0, "write", "x", "a"))
+        link.cut([[leader(link)]])
+        read = link.request(leader(link), "read", "x")
+        link.run_for(500_000)
+        assert (link.replies[read].outcome if read in link.replies else None) == outcome
+
+
+def test_a_single_member_serves_by_itself() -> None:
+    link = cluster(1)
+    assert link.wait(link.request(0, "write", "x", "a")).outcome == "ok"
+    assert link.wait(link.request(0, "read", "x")).result == "a"
+    assert link.wait(link.request(0, "read", "y")).result is None
+
+
+# ---- streams (rafthttp) ----------------------------------------------------------------------------------------------------------------------
+def test_a_peer_that_is_silent_for_five_seconds_is_hung_up_on_and_nothing_queues_for_it() -> None:
+    """rafthttp: ConnReadTimeout is 5 s; what a cut leader sent before that dies with the connection."""
+    for cut_for, arrives in ((3 * S, True), (8 * S, False)):
+        link = cluster(3)
+        node = others(link, leader(link))[0]
+        link.cut([[node]])
+        write = link.request(node, "write", "x", "late")
+        link.run_for(cut_for)
+        assert all(link.replica(node).connected[peer] == arrives for peer in others(link, node))
+        link.heal()
+        link.run_for(12 * S)
+        assert (link.values("x") == ["late"] * 3) == arrives
+        assert link.replies[write].outcome == ("ok" if arrives else "info")
+
+
+def test_an_idle_cluster_keeps_its_streams() -> None:
+    link = cluster(5)
+    link.run_for(60 * S)
+    assert all(link.replica(n).connected[peer] for n in range(5) for peer in range(5))
+    assert len([1 for _, _, role in link.role_changes if role == "leader"]) == 1
+
+
+# ---- whole trials ------------------------------------------------------------------------------------------------------------------------------
+def scenario(policy: str = "capray.policies.etcd:Etcd", faults: tuple[dict[str, Any], ...] = (), **given: Any) -> Scenario:
+    return from_dict({"policy": policy, "nodes": 5, "duration": "22s", "workload": {"rate": 8, "keys": 2}, "faults": list(faults), "disk": "fsync-2ms", **given})
+
+
+TROUBLE: tuple[dict[str, Any], ...] = (
+    {"shape": "isolate-leader", "at": "4s", "for": "7s"}, {"kind": "crash-process", "nodes": [1], "at": "6s", "for": "3s"},
+    {"kind": "crash-host", "nodes": [3], "at": "12s", "for": "2s"}, {"shape": "ring", "at": "13s", "for": "3s"}, {"kind": "pause", "nodes": [0], "at": "15s", "for": "2s"})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_under_cuts_crashes_and_pauses_it_is_linearizable_and_one_leads_a_term(seed: int) -> None:
+    """Figure 3: election safety, state machine safety."""
+    trial = Trial(scenario(faults=TROUBLE), seed)
+    leading: dict[int, set[int]] = {}
+    while trial.now < trial.scenario.end_us:
+        trial.advance(trial.now + 50_000)
+        for node in trial.nodes:
+            if node.up and node.replica.state == "leader":  # type: ignore[attr-defined]
+                leading.setdefault(node.replica.term, set()).add(node.id)  # type: ignore[attr-defined]
+    record = trial.record()
+    assert len(leading) > 1 and all(len(nodes) == 1 for nodes in leading.values())
+    assert linearizable_register(record.history).status == "valid"
+    applied: dict[tuple[int, ...], Any] = {}
+    for version in record.versions or []:
+        assert applied.setdefault(version.order, version.value) == version.value
+    finals = {(o.key, o.result) for o in record.history if o.final and o.type == "ok"}
+    assert len(finals) == 2 and all(a <= b for a, b in pairwise(sorted({o.invoke for o in record.history})))
+
+
+def test_windows_and_one_loop_give_the_same_bytes() -> None:
+    chosen = scenario(faults=TROUBLE, duration="18s")
+    assert simulate(chosen, 5).digest() == simulate_in_windows(chosen, 5).digest()
+
+
+# ---- broken on purpose -------------------------------------------------------------------------------------------------------------------------
+class ForgetsItsVote(Etcd):
+    """Term and vote are not journalled."""
+
+    def save(self, sync: bool = True) -> None:
+        self.saved_term, self.saved_vote = self.term, self.vote
+
+
+class CommitsOnTwo(Etcd):
+    """Two of five commit, and keep a leader in office; three elect: these quorums need not intersect."""
+
+    def __init__(self, node: int, nodes: int, settings: Any, stream: Stream) -> None:
+        super().__init__(node, nodes, settings, stream)
+        self.quorum = 2
+
+    def maybe_commit(self, index: int) -> bool:
+        agreed = sorted(self.matches)[-2]
+        if agreed <= self.commit or self.log.term(agreed) != self.term:
+            return False
+        self.commit_to(agreed)
+        return True
+
+
+class ReadsOnItsWord(Etcd):
+    """A leader answers reads without asking whether it still is one, and no quorum check deposes it."""
+
+    def confirm(self, reader: int, round: int) -> None:
+        self.hand_back(reader, round, self.commit)
+
+    def check_quorum(self) -> None:
+        pass
+
+
+class VotesForAnyLog(Etcd):
+    """The election restriction is forgotten."""
+
+    def on_vote(self, src: int, message: Vote) -> None:
+        super().on_vote(src, Vote(message.term, max(message.index, self.log.last), max(message.log_term, self.log.last_term)))
+
+
+class AppliesBeforeCommit(Etcd):
+    """A leader answers a write as soon as it is in its own log."""
+
+    def on_persisted(self, src: int, message: Any) -> None:
+        super().on_persisted(src, message)
+        if self.state == "leader" and message.term == self.term:
+            self.commit_to(message.index)
+
+
+SPLIT: tuple[dict[str, Any], ...] = ({"shape": "leader-minority", "at": "4s", "for": "8s"},)
+
+
+@pytest.mark.parametrize("mutant", [CommitsOnTwo, ReadsOnItsWord, AppliesBeforeCommit])
+def test_the_checker_catches_what_a_split_brings_out(mutant: type[Etcd]) -> None:
+    policy = f"{mutant.__module__}:{mutant.__name__}"
+    assert any(linearizable_register(simulate(scenario(policy, SPLIT, duration="16s"), seed).history).status == "invalid" for seed in range(3))
+
+
+def test_a_forgotten_vote_is_cast_twice() -> None:
+    said = {}
+    for policy in (Etcd, ForgetsItsVote):
+        link = FakeLink(policy, nodes=3)
+        voter = link.replica(0)
+        voter.on_message(1, Vote(5, 0, 0))
+        link._carry_out(0, [effect for effect in voter.effects if effect[0] != SEND])
+        link.crash(0)
+        link.restart(0)
+        again = link.replica(0)
+        again.effects = []
+        again.on_message(2, Vote(5, 0, 0))
+        said[policy] = again.vote
+    assert said == {Etcd: 1, ForgetsItsVote: 2}
+
+
+def test_without_the_election_restriction_a_committed_write_is_lost() -> None:
+    """5.4.1 keeps a candidate out "unless its log contains all committed entries": here a member that missed them is pushed into office."""
+    kept = {}
+    for policy in (Etcd, VotesForAnyLog):
+        link = cluster(3, policy)
+        old = leader(link)
+        away, held = others(link, old)
+        link.cut([[away]], mode="drop")
+        assert link.wait(link.request(old, "write", "x", "committed")).outcome == "ok"
+        link.crash(old)
+        link.heal()
+        link.run_for(1)
+        link.replica(held).timeout = 10_000  # it would not stand for long
+        link.run_for(12 * S)
+        link.restart(old)
+        link.run_for(6 * S)
+        kept[policy] = link.wait(link.request(away, "read", "x")).result
+    assert kept[Etcd] == "committed" and kept[VotesForAnyLog] is None
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("given", [{"election_timeout": "400ms"}, {"election_timeout": "60s"}, {"heartbeat_interval": "0s"}, {"version": "2.3"},
+                                   {"election_timeout_max": "1ms"}, {"snapshot_count": -1}])
+def test_settings_that_etcd_would_refuse(given: dict[str, Any]) -> None:
+    """embed/config.go: --election-timeout "should be at least as 5 times as --heartbeat-interval" and is at most 50 s."""
+    with pytest.raises(InputError, match=next(iter(given))):
+        scenario(settings=given)
+
+
+def test_pre_vote_is_set_by_a_word() -> None:
+    assert scenario(settings={"pre_vote": "true"}).policy_settings.asks_first  # type: ignore[attr-defined]
