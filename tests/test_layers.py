@@ -14,7 +14,10 @@ LAYERS = [
     ["replica", "distributions"],
     ["policies", "links", "faults", "workload", "history"],
     ["scenario", "tcp", "testing"],
+    ["lanes"],
+    ["transport"],
     ["network"],
+    ["disk"],
     ["node"],
     ["trial"],
     ["windows"],
@@ -26,13 +29,15 @@ LAYERS = [
     ["stats"],
     ["plots"],
     ["report"],
+    ["studies"],
     ["sweeping", "mainjob", "catalogue", "checkcmd", "baselines"],
     ["onetrial", "compare", "bench", "experiment"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 # Modules that belong to a place of that list under another name.
 PLACES = {
-    "edn": "history", "rounds": "actors", "report_definitions": "report", "report_page": "report", "report_replay": "store", "testing_wire": "testing", "plot_data": "plots", "plot_signature": "plots", "plot_style": "plots", "plot_trial": "plots",
+    "edn": "history", "rounds": "actors", "report_definitions": "report", "report_table": "report", "report_theory": "report", "pbs": "studies", "pbs_study": "studies",
+    "pbs_report": "studies", "elections": "studies", "report_page": "report", "report_replay": "store", "testing_wire": "testing", "plot_data": "plots", "plot_signature": "plots", "plot_style": "plots", "plot_trial": "plots",
     "metrics": "measures", "availability": "measures", "inconsistency": "measures", "divergence": "measures", "phases": "measures", "acknowledged": "measures",
     "holdings": "measures", "ordered": "measures", "allowed": "measures", "foreign": "measures",
 }
@@ -90,7 +95,7 @@ def test_replicas_see_no_clock_no_randomness_no_network_and_no_ray():
 def test_files_and_functions_keep_their_size():
     for path in FILES:
         text = path.read_text()
-        assert text.count("\n") <= 450 or path.stem in {"network"}, f"{path.name} has {text.count(chr(10))} lines"
+        assert text.count("\n") <= 450 or False, f"{path.name} has {text.count(chr(10))} lines"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert node.end_lineno - node.lineno + 1 <= 60, f"{path.name}: {node.name} is too long"

@@ -1,0 +1,151 @@
+"""Lanes: one direction between two nodes each; its latency, its loss, its randomness, and the network's agenda.
+
+Decides: how long a message takes, and whether it is lost or doubled on the way.  May not know: cuts, connections, message bodies, policies, Ray.
+The queue holds (time, node, class, source, counter, ...) tuples; node -1 is the network's own agenda, so it comes first at an instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappush
+from typing import Any
+
+from capray.distributions import Table, table
+from capray.record import TraceEvent
+from capray.replica import KINDS
+from capray.scenario import Scenario
+from capray.streams import GAMMA, MASK, Stream, mix
+from capray.tcp import GIVE_UP_US, RTO_MAX_US
+
+FAULT, DELIVERY, TIMER, REQUEST = range(4)  # classes of events at one instant, in this order
+CLIENT_LANE = 8  # added to a message's class: traffic of clients outside the cut
+CONNECTED, DISCONNECTED, REFUSED = -1, -2, -3  # notices of connections travel as deliveries of these kinds
+
+Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, kind, sent, size)
+
+
+class Lane:
+    """One direction between two nodes: its stream, its order, and what waits on it."""
+
+    __slots__ = ("src", "dst", "floor", "state", "spare", "last", "stuck", "unacked", "fault", "seen", "soonest")
+
+    def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
+        self.src = src
+        self.dst = dst
+        self.floor = floor
+        self.state = state
+        self.spare = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
+        self.last = -1  # when the newest message on it arrives: TCP keeps order
+        self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
+        self.unacked = 0  # bytes sent since acknowledgements are cut
+        self.fault = -1  # which fault made the first of them wait
+        self.seen = (-1, -1)  # the state and spare for which `soonest` was worked out
+        self.soonest = 0
+
+
+def _class_name(body: Any) -> str:
+    return type(body).__name__
+
+
+class Lanes:
+    """All lanes of one trial.  `queue` is the heap into which deliveries, node faults and the agenda go."""
+
+    def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.n = scenario.nodes
+        self.queue = queue
+        self.tables: list[Table] = [table(scenario.wire.of_kind(kind)) for kind in range(len(KINDS))]
+        self.levels = [times.levels[0] for times in self.tables]
+        self.distinct = list({id(level): level for level in self.levels}.values())
+        self.tcp = scenario.transport == "tcp"
+        self.rto_us = scenario.wire.rto_us
+        self.loss_ppm = round(scenario.wire.loss * 1_000_000)
+        self.double_ppm = 0 if self.tcp else round(scenario.wire.duplication * 1_000_000)
+        self.lossy = bool(self.loss_ppm or self.double_ppm)
+        self.luck: dict[int, Stream] = {}
+        self.lanes: dict[int, Lane] = {}
+        self.dropped: dict[str, int] = {}
+        self.agenda_count = 0
+        self.agenda: list[int] = []  # when agenda entries are due: no window may cross one
+        self.label: Callable[[Any], str] = _class_name  # what the trace calls a body; the windowed engines read it from the bytes
+        self.trace: dict[tuple[int, int], list[Any]] | None = {} if scenario.trace_us else None
+
+    def _lane(self, key: int, src: int, dst: int) -> Lane:
+        lane = self.lanes[key] = Lane(src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
+        return lane
+
+    def _stream(self, role: str, key: int) -> Stream:
+        """A lane's stream, named by its two nodes: clusters of any size meet the same noise on the same link."""
+        outside, pair = divmod(key, self.n * self.n)
+        return Stream(self.seed, role, pair // self.n, pair % self.n, outside)
+
+    def _between(self, src: int, dst: int) -> Lane:
+        key = src * self.n + dst
+        return self.lanes.get(key) or self._lane(key, src, dst)
+
+    def _delay(self, lane: Lane, kind: int = 4) -> int:
+        lane.state = (lane.state + GAMMA) & MASK
+        return max(1, lane.floor + self.tables[kind & 7].draw(mix(lane.state)))
+
+    def soonest(self, lane: Lane) -> int:
+        """The least latency that the lane's next draw can give, whatever draws it: its random bits are known ahead (Nicol 1988)."""
+        now = (lane.state, lane.spare)
+        if lane.seen != now:
+            lane.seen = now
+            fresh = mix((lane.state + GAMMA) & MASK)
+            spare = fresh >> 1 if lane.spare == 1 else lane.spare
+            i, part = spare >> 9 & 0xFFF, spare & 0x1FF
+            times = [level[i] + ((level[i + 1] - level[i]) * part >> 9 if i < 4095 else 0) for level in self.distinct]
+            lane.soonest = max(1, lane.floor + min(min(times), self.tables[-1].draw(fresh)))
+        return lane.soonest
+
+    def _tail(self, lane: Lane, kind: int) -> int:
+        """A latency beyond the quantile 4095/4096, by a draw of its own."""
+        lane.state = (lane.state + GAMMA) & MASK
+        return self.tables[kind & 7].tail(mix(lane.state))
+
+    def _chance(self, key: int, ppm: int) -> bool:
+        stream = self.luck.get(key)
+        if stream is None:
+            stream = self.luck[key] = self._stream("loss", key)
+        return stream.chance(ppm)
+
+    def _retransmissions(self, key: int) -> int:
+        """What lost segments add: each loss costs a retransmission time-out, doubling."""
+        extra, pause = 0, self.rto_us
+        while extra < GIVE_UP_US and self._chance(key, self.loss_ppm):
+            extra += pause
+            pause = min(2 * pause, RTO_MAX_US)
+        return extra
+
+    def _lost_or_doubled(self, key: int, entry: Entry) -> bool:
+        if self.loss_ppm and self._chance(key, self.loss_ppm):
+            self._drop(entry, "loss")
+            return True
+        if self.double_ppm and self._chance(key, self.double_ppm):
+            late = entry[7] + self._delay(self.lanes[key], entry[6])
+            heappush(self.queue, (late, *entry[1:4], entry[4] + 1, *entry[5:]))
+        return False
+
+    def _drop(self, entry: Entry, why: str) -> None:
+        if entry[6] < 0:
+            return
+        self.dropped[why] = self.dropped.get(why, 0) + 1
+        if self.trace is not None:
+            self._trace(entry[3], entry[4], entry[1], entry[6], entry[7], entry[5], None, why)
+
+    def _trace(self, src: int, counter: int, dst: int, kind: int, sent: int, body: Any, due: int | None, why: str | None) -> None:
+        assert self.trace is not None
+        if self.scenario.trace_us[0] <= sent < self.scenario.trace_us[1]:
+            self.trace[(src, counter)] = [sent, src, dst, KINDS[kind & 7], self.label(body), due, why]
+
+    def traced(self) -> list[TraceEvent]:
+        """The messages of the traced window, in the order of sending."""
+        return [TraceEvent(*row) for row in sorted((self.trace or {}).values(), key=lambda row: row[:3])]
+
+    def schedule(self, at: int, what: str, *arguments: Any) -> None:
+        """Put something on the agenda: it happens at `at`, before all nodes' events of that instant."""
+        self.agenda_count += 1
+        heappush(self.agenda, at)
+        heappush(self.queue, (at, -1, FAULT, 0, self.agenda_count, what, *arguments))

@@ -1,0 +1,123 @@
+"""One round over all node actors: each gets its orders, each gives its report.
+
+Decides: how bytes travel between the network actor and its node actors.  May not know: what they say.
+The node actors and the network actor are joined by a Ray compiled graph: on two slow cores a round over 5 actors costs 1.2 ms (1.7 ms of
+processor time) where plain actor calls cost 3.4 (4.7), over 25 actors 11 ms where they cost 31.  While the graph stands, its actors answer
+nothing else, so taking on trials and handing in what they leave travel with the rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pickle
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from capray.scenario import Scenario
+from capray.windows import NodeHost
+
+Opening = tuple[int, int, Scenario, int]  # (slot, node, scenario, seed)
+BUFFER_BYTES = 16_000_000  # of a channel; a report larger than a part of it is handed in over several rounds
+PART_BYTES = 4_000_000
+PATIENCE_S = 3600.0  # a round of a heavily loaded machine may take minutes; a dead actor is noticed at once all the same
+ALIVE_WITHIN_S = 60.0
+
+
+class HostsDied(Exception):
+    """At least one node actor is dead: whatever its round was, it is lost."""
+
+
+def tune() -> None:
+    """Rare garbage collections: a worker's garbage is counted, not cyclic."""
+    gc.set_threshold(200_000, 20, 20)
+
+
+class NodeActor(NodeHost):
+    """A node of the simulated cluster, one hosted node for each trial in flight.  A plain class, made an actor by `ray.remote`."""
+
+    def __init__(self) -> None:
+        tune()
+        super().__init__()
+        self.leaving: list[tuple[int, int, bytes]] = []  # what ended trials left and has not been handed in
+
+    def process_id(self) -> int:
+        """The process that this actor is."""
+        return os.getpid()
+
+    def serve(self, order: bytes) -> bytes:
+        """One round: what ended is handed in (in parts, if it is large), what is new is taken on, then the windows are run."""
+        if not order:
+            return b""
+        opens, orders, closes = pickle.loads(order)
+        for slot, node in closes:
+            self.leaving.append((slot, node, self.finish(slot, node)))
+        if opens:
+            self.open(opens)
+        report = self.round(orders)
+        return pickle.dumps((report, self._hand_in()))
+
+    def _hand_in(self) -> list[tuple[int, int, bytes, bool]]:
+        """Parts of what is left, (slot, node, bytes, last), up to PART_BYTES a round."""
+        parts, room = [], PART_BYTES
+        while self.leaving and room > 0:
+            slot, node, data = self.leaving[0]
+            parts.append((slot, node, data[:room], len(data) <= room))
+            if len(data) > room:
+                self.leaving[0] = (slot, node, data[room:])
+            else:
+                self.leaving.pop(0)
+            room -= len(data)
+        return parts
+
+
+class Rounds:
+    """A compiled graph over some node actors."""
+
+    def __init__(self, hosts: list[Any]) -> None:
+        from ray.dag import InputNode, MultiOutputNode
+        from ray.dag.context import DAGContext
+
+        context = DAGContext.get_current()
+        context.submit_timeout = context.get_timeout = int(PATIENCE_S)
+        self.hosts = hosts
+        with InputNode() as order:
+            graph = MultiOutputNode([host.serve.bind(order[i]) for i, host in enumerate(hosts)])
+        try:
+            self.graph = graph.experimental_compile(_buffer_size_bytes=BUFFER_BYTES)
+        except RayError as error:
+            raise HostsDied from error
+
+    def submit(self, orders: list[bytes]) -> Any:
+        """Send every actor its order (empty: it has nothing to do).  Raises HostsDied."""
+        try:
+            return self.graph.execute(*orders)
+        except RayError as error:
+            raise HostsDied from error
+
+    def collect(self, round_: Any) -> list[bytes]:
+        """Every actor's report.  Raises HostsDied."""
+        try:
+            return list(ray.get(round_, timeout=PATIENCE_S))
+        except RayError as error:
+            raise HostsDied from error
+
+    def close(self) -> None:
+        """Take the graph down; its actors answer plain calls again."""
+        with contextlib.suppress(Exception):  # the actors that it would tell may be dead
+            self.graph.teardown()
+
+
+def living(hosts: list[Any]) -> list[bool]:
+    """Which of these actors still answer (no graph may stand over them)."""
+    out = []
+    for call in [host.process_id.remote() for host in hosts]:
+        try:
+            ray.get(call, timeout=ALIVE_WITHIN_S)
+            out.append(True)
+        except (RayError, GetTimeoutError):
+            out.append(False)
+    return out
