@@ -65,6 +65,7 @@ class Replica:
     claims: ClassVar[str] = ""  # one line: what it gives up under a partition, and its source
     has_leader: ClassVar[bool] = False  # announces its leader with self.role("leader")
     transport: ClassVar[str] = "tcp"  # what its real system speaks: "tcp" or "datagram"
+    datagrams: ClassVar[bool] = True  # its messages may also be lost, doubled and reordered: False refuses `link.transport = "datagram"`
     Settings: ClassVar[type[Settings]] = Settings
     MESSAGES: ClassVar[tuple[type[Message], ...]] = ()
 

@@ -69,6 +69,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise wrong("nodes", self.nodes, f"a whole number from 1 to {MAX_NODES}")
         if self.cut_mode not in CUT_MODES:
             raise wrong("cut_mode", self.cut_mode, "one of " + ", ".join(CUT_MODES))
+        if self.transport == "datagram" and not self.policy_class.datagrams:
+            raise wrong("link.transport", "datagram", f"tcp: {self.policy}'s messages are a byte stream")
         if self.cut_mode == "tcp" and self.transport != "tcp":
             raise wrong("cut_mode", "tcp", "drop, deliver or hold where the transport is datagram")
         for name in ("duration_us", "quiet_us", "service_us"):

@@ -389,3 +389,11 @@ def test_one_server_does_in_the_engine_what_the_measured_one_did() -> None:
 def test_bad_settings_are_named(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError, match=field):
         cluster(**settings)
+
+
+def test_datagrams_are_refused_for_a_protocol_of_byte_streams():
+    from capray.errors import InputError
+    from capray.scenario import from_dict
+
+    with pytest.raises(InputError, match="link.transport: 'datagram'"):
+        from_dict({"policy": "postgres", "nodes": 3, "link": {"floor_us": 200, "transport": "datagram", "duplication": 0.1}})

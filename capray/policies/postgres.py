@@ -109,6 +109,7 @@ class Postgres(Replica):
     claims = "one server: consistent, as available as it is reachable; a standby adds copies: asynchronous loses writes, synchronous stops them"
     has_leader = True
     transport = "tcp"
+    datagrams = False  # libpq and streaming replication are byte streams
     Settings = PostgresSettings
     MESSAGES = (Select, Update, Result, Cancel, Startup, Ready, StartReplication, Wal, Status, Keepalive, Poll, Flushed)
 
