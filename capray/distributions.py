@@ -3,7 +3,7 @@
 Decides: how long a message, a disk sync, a service, a pause between requests takes.  May not know: who asks.
 A table entry is the smallest integer t with F(t) >= q.  Floating point only proposes t; where it comes within 1e-10 (relative) of the
 boundary, 40-digit arithmetic decides, so that no ulp of any processor's logarithm or power reaches a result.
-A table has three levels of 4,096 equal bins; the last bin of a level is the next level, so that the tail is resolved to 2**-36.
+A table has seven levels of 4,096 equal bins; a level's last 1/64 is the next level, so that a tail, which is convex, is resolved to 2**-48.
 Sources of the presets are beside them.
 """
 
@@ -20,7 +20,8 @@ from capray.errors import InputError, wrong
 
 MASK = 0xFFFFFFFFFFFFFFFF
 BINS = 4096
-LEVELS = 3
+TAIL_BIN = BINS - BINS // 64  # from this bin on the next level answers
+LEVELS = 7
 CEILING_US = 1 << 50  # about 36 years: no draw is longer
 TOLERANCE = 1e-10
 
@@ -222,20 +223,21 @@ class Table:
     def draw(self, bits: int) -> int:
         """The time at the quantile that `bits` / 2**64 names, linear between table entries."""
         i = bits >> 52
-        if i == 4095:
-            return self.tail((bits << 12) & MASK)
+        if i >= TAIL_BIN:
+            return self.tail((bits << 6) & MASK)
         level = self.levels[0]
         low = level[i]
         return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
 
     def tail(self, bits: int) -> int:
-        """The time at the quantile 1 - (1 - bits / 2**64) / 4096."""
+        """The time at the quantile 1 - (1 - bits / 2**64) / 64."""
+        at = 1
         i = bits >> 52
-        level = self.levels[1]
-        if i == 4095:
-            bits = (bits << 12) & MASK
+        while i >= TAIL_BIN and at < LEVELS - 1:
+            at += 1
+            bits = (bits << 6) & MASK
             i = bits >> 52
-            level = self.levels[2]
+        level = self.levels[at]
         low = level[i]
         return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
 
@@ -248,12 +250,10 @@ def table(distribution: AnyDistribution) -> Table:
         return Table([[value] * (BINS + 1)] * LEVELS, value, True)
     levels = []
     for level in range(LEVELS):
-        remains = [(BINS - i, BINS ** (level + 1)) for i in range(BINS)]
-        remains.append((1, 2 * BINS ** (level + 1)))  # a finite end of an infinite tail; only the last level uses it
+        remains = [(BINS - i, BINS * 64**level) for i in range(BINS)]
+        remains.append((1, 2 * BINS * 64**level))  # a finite end of an infinite tail; only the last level uses it
         levels.append(_quantiles(distribution, remains))
     levels[0][0] = distribution.least()
-    for level in range(LEVELS - 1):
-        levels[level][BINS] = levels[level + 1][BINS]  # never interpolated: the next level answers
     return Table(levels, distribution.least(), False)
 
 

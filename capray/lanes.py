@@ -10,7 +10,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
-from capray.distributions import Table, table
+from capray.distributions import TAIL_BIN, Table, table
 from capray.record import TraceEvent
 from capray.replica import KINDS
 from capray.scenario import Scenario
@@ -96,12 +96,12 @@ class Lanes:
             fresh = mix((lane.state + GAMMA) & MASK)
             spare = fresh >> 1 if lane.spare == 1 else lane.spare
             i, part = spare >> 9 & 0xFFF, spare & 0x1FF
-            times = [level[i] + ((level[i + 1] - level[i]) * part >> 9 if i < 4095 else 0) for level in self.distinct]
+            times = [level[i] + ((level[i + 1] - level[i]) * part >> 9) if i < TAIL_BIN else level[TAIL_BIN] for level in self.distinct]
             lane.soonest = max(1, lane.floor + min(min(times), self.tables[-1].draw(fresh)))
         return lane.soonest
 
     def _tail(self, lane: Lane, kind: int) -> int:
-        """A latency beyond the quantile 4095/4096, by a draw of its own."""
+        """A latency beyond the quantile 63/64, by a draw of its own."""
         lane.state = (lane.state + GAMMA) & MASK
         return self.tables[kind & 7].tail(mix(lane.state))
 

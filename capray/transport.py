@@ -67,7 +67,7 @@ class Transport(Lanes):
                 spare = (z ^ (z >> 31)) >> 1 | 0x8000000000000000
             lane.spare = spare >> 21
             i = spare >> 9 & 0xFFF
-            if i == 4095:
+            if i >= 4032:  # capray.distributions.TAIL_BIN
                 due = t + lane.floor + self._tail(lane, kind)
             else:
                 low = level[i]
