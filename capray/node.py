@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from heapq import heappush
 from typing import Any, Protocol
 
+from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
 from capray.network import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER
@@ -21,7 +22,6 @@ from capray.streams import Stream
 from capray.workload import Client
 
 Event = tuple[Any, ...]
-PPM = 1_000_000
 
 # What a TIMER event carries as its sixth item.
 REPLICA_TIMER, DISK_DONE, SERVED, DEADLINE = range(4)
@@ -297,7 +297,7 @@ class Node:
             elif tag == REPLY:
                 self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
             elif tag == SET_TIMER:
-                delay = effect[2] if not self.drift_ppm else effect[2] * PPM // (PPM + self.drift_ppm)
+                delay = true_delay(t, effect[2], self.drift_ppm) if self.drift_ppm else effect[2]
                 if delay < 0:
                     delay = 0  # time does not run backwards
                 self.counter += 2
@@ -337,7 +337,7 @@ class Node:
 
     def clock(self, t: int) -> int:
         """This node's clock at virtual time `t`."""
-        return t + self.offset_us + t * self.drift_ppm // PPM
+        return shown(t, self.offset_us, self.drift_ppm)
 
     # ---- faults: the node's part -----------------------------------------------------------------------------------------------------
     def _fault(self, t: int, event: Event) -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "capray"
 
 # scenario -> trial (network <-> nodes: replicas, clients) -> record -> checkers -> measurement -> sweep table -> plots -> report
 LAYERS = [
-    ["__init__", "errors", "streams"],
+    ["__init__", "errors", "streams", "clock"],
     ["record"],
     ["replica", "distributions"],
     ["policies", "links", "faults", "workload", "history"],

@@ -456,3 +456,14 @@ def test_versions_and_roles_go_to_the_record_and_to_the_network() -> None:
     story.run(2 * S)
     assert story.sent == [(S, 0, "leader")]
     assert [(v.at, v.value, v.kind, v.superseded) for v in story.node.versions] == [(S, 7, "apply", (5,)), (S, 6, "late", ()), (S, 6, "discard", ())]
+
+
+def test_a_timer_on_a_drifting_clock_never_fires_before_that_clock_says_so() -> None:
+    from capray.clock import shown, true_delay
+
+    for ppm in (-900, -1, 1, 200, 499_999):
+        for t in (0, 1, 999, 9_499_000, 10**12 + 7):
+            for delay in (0, 1, 2, 999, 100_000, 7_000_003):
+                true = true_delay(t, delay, ppm)
+                assert shown(t + true, 17, ppm) - shown(t, 17, ppm) >= delay
+                assert true == 0 or shown(t + true - 1, 17, ppm) - shown(t, 17, ppm) < delay
