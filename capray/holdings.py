@@ -135,6 +135,8 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
     restarts = _restarts(record)
     for turn, version in enumerate(record.versions):
         at, node, value = version.at, version.node, version.value
+        if not version.key:
+            continue  # a replica says that it is back and holds nothing: only the restart counts
         found = keys.get(version.key)
         if found is None:
             found = keys[version.key] = KeyHoldings(everywhere)

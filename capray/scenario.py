@@ -206,7 +206,7 @@ def _accepts(kind: Any, error: Exception) -> str:
 
 
 # ---- from TOML ----------------------------------------------------------------------------------------------------------------------
-_DURATIONS = {"duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high",
+_DURATIONS = {"rto", "duration", "quiet", "service", "at", "for", "period", "deadline", "floor", "value", "low", "high",
               "mean", "median", "scale", "plus", "offset", "clock_offset", "trace"}
 
 

@@ -16,6 +16,7 @@ POLICIES = {
     "rdbms": "capray.policies.rdbms:Rdbms",
     "zookeeper": "capray.policies.zookeeper:ZooKeeper",
     "etcd": "capray.policies.etcd:Etcd",
+    "redis": "capray.policies.redis:Redis",
     "cassandra": "capray.policies.cassandra:Cassandra",
     "write-all": "capray.policies.write_all:WriteAll",
     "postgres": "capray.policies.postgres:Postgres",

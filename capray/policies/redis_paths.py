@@ -1,0 +1,127 @@
+"""The paths from a Redis node to the others, as its kernel keeps them: tcp(7), connect(2); sentinel.c's links.
+
+Decides: when a lost path is dialled and given up, when a kept connection's data goes out again.  May not know: whether a peer is reachable.
+Simplified, and why: between two nodes Redis has a dozen TCP connections (each Sentinel's to the other's Redis and Sentinel, replication, the
+clients' pools), the engine has one.  Each of them keeps its own schedule here (SYN at once, after 1 s, 3 s, 7 s, ...; retransmission after
+0.2 s, 0.6 s, 1.4 s, ...), every try of each is a try of the shared path, and a path that is open again serves all that were dialling: so what
+is first heard after heal, which is what spreads a new configuration, comes when the first of the real ones would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from capray.replica import Message, Replica
+
+NEVER = -(1 << 62)  # before any clock, however skewed
+SYN_US = 1_000_000  # tcp(7): then doubling
+RTO_US = 200_000  # tcp(7): then doubling
+RTO_MAX_US = 120_000_000
+ABORT_US = 900_000  # a try is over before the next one
+
+
+def retransmission_us(sent: int, now: int) -> int:
+    """How long from `now` until a segment sent at `sent`, and lost, is next retransmitted."""
+    at, pause = sent + RTO_US, RTO_US
+    while at < now:
+        pause = min(2 * pause, RTO_MAX_US)
+        at += pause
+    return at - now
+
+
+class Paths:
+    """Which paths this node takes for open."""
+
+    def __init__(self, owner: Replica, on_drop: Callable[[int], None]) -> None:
+        """`on_drop(peer)` is called where a path is given up on this side."""
+        self.owner = owner
+        self.on_drop = on_drop
+        self.up = [True] * owner.nodes
+        self.dialled = [NEVER] * owner.nodes
+        self.unheard = [0] * owner.nodes  # when the first message was sent since the peer was last heard; 0: none
+        self.lost_at = [0] * owner.nodes  # the same, at the time when the path was given up
+        self.trying_us = [2_000] * owner.nodes  # a dial may be under way for so long: two round trips
+
+    def lost_at_boot(self) -> None:
+        """The process was started again: no path is open, but within the node."""
+        self.up = [peer == self.owner.node for peer in range(self.owner.nodes)]
+
+    def post(self, peer: int, message: Message) -> None:
+        """Send where the path is taken for open; else it is lost, like what a closed connection had buffered."""
+        if self.up[peer]:
+            if not self.unheard[peer]:
+                self.unheard[peer] = self.owner.now
+            self.owner.send(peer, message)
+
+    def drop(self, peer: int) -> None:
+        """Give a silent path up."""
+        if self.up[peer] and peer != self.owner.node:
+            self.up[peer] = False
+            self.lost_at[peer] = self.unheard[peer] or self.owner.now
+            self.owner.close(peer)
+            self.on_drop(peer)
+
+    def dial(self, peer: int) -> None:
+        """One try (a SYN) of some connection to the peer."""
+        owner = self.owner
+        if peer == owner.node or owner.now - self.dialled[peer] < self.trying_us[peer]:
+            return
+        self.drop(peer)
+        owner.close(peer)
+        owner.connect(peer)
+        self.dialled[peer] = owner.now
+        owner.set_timer(("abort", peer), ABORT_US)
+
+    def round_trip(self, peer: int, us: int) -> None:
+        """The newest round trip seen; a longer one than a wide-area link's was a retransmission."""
+        self.trying_us[peer] = min(max(2 * us, 2_000), 400_000)
+
+    def abort(self, peer: int) -> None:
+        """The try was in vain."""
+        if not self.up[peer]:
+            self.owner.close(peer)
+
+    def opened(self, peer: int) -> None:
+        """Some connection to the peer is established."""
+        self.up[peer] = True
+        self.unheard[peer] = 0
+        self.owner.cancel_timer(("abort", peer))
+
+    def closed(self, peer: int) -> None:
+        """The peer reset or refused."""
+        self.up[peer] = False
+        self.unheard[peer] = 0
+        self.owner.cancel_timer(("abort", peer))
+
+
+class Syn:
+    """One connection's schedule of tries."""
+
+    __slots__ = ("dialling", "next", "pause")
+
+    def __init__(self) -> None:
+        self.next = 0
+        self.pause = SYN_US
+        self.dialling = False
+
+    def begin(self, now: int) -> None:
+        """connect(2): the first SYN goes out now."""
+        self.dialling = True
+        self.pause = SYN_US
+        self.next = now + SYN_US
+
+    def retransmit(self, lost_at: int, now: int) -> None:
+        """A connection that is kept although its path was given up: it goes on with what was sent at `lost_at`."""
+        self.dialling = True
+        self.next, self.pause = lost_at + RTO_US, RTO_US
+        while self.next < now:
+            self.pause *= 2
+            self.next += self.pause
+
+    def due(self, now: int) -> bool:
+        """Whether another segment goes out now."""
+        if not self.dialling or now < self.next:
+            return False
+        self.pause *= 2
+        self.next += self.pause
+        return True

@@ -1,0 +1,408 @@
+"""Do the simulated policies behave as the real servers did?  The measured runs of etcd, ZooKeeper, Redis with Sentinel, PostgreSQL and Cassandra, beside the simulation.
+
+The set-up of those runs: 5 servers, a client beside each (20 operations a second, Poisson, half reads, 5 keys, 1 s deadline); 10 s healthy; {2 nodes | 3 nodes} cut for
+--for; 20 s after heal; a second of quiet; final reads.  Round trip about 0.2 ms, fdatasync median 2 ms and p99 20 ms, TCP's first retransmission after 214 ms (Linux:
+200 ms and the smoothed round trip).  `leader_cut`: the leader is one of the two; `follower_cut`: it is not; `minority2`: nodes 0 and 1; also any shape of `capray run`.
+Systems by the measured runs' names; also `zookeeper_1s` (one session for reads and writes), `zookeeper_sync`, and `cassandra_rf<n>_<level>` or `..._w<level>_r<level>`.
+
+`published` is the median of the measured runs (1 to 3 of each), of a cut of 10 s; null where nobody published it (other lengths, shapes, settings).  `simulated` is the
+median over seeds, likewise; `low` and `high` its 95 % interval by order statistics, or the range of fewer than 6 seeds.  `within`, as issue 5 asks: availability within
+3 points, times (s) within 20 % or 0.5 s, or inside the spread of the measured runs; stale reads and lost writes: none or some alike, or inside that spread.  `apart`: interval
+and spread do not meet, so that it is not for the few seeds and runs alone.  Told, not judged: info_applied, for which nobody set a tolerance (a Cassandra has no list of what
+it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since the processors' time of five servers on two cores is not simulated.
+Measures, as in the measured runs: av_* availability by phase (before, dur, after), side and kind; failover: from the cut to the first ok on the majority, *_all: on each of
+its nodes; maj_gap: longest time without an ok there; min_last_ok: from the cut to the minority's last ok; rec_first_ok: from heal to the slowest node's first ok;
+rec_last_bad: from heal to the last operation that was not ok; stale: reads of values provably overwritten; lost_acked; info_applied: writes of unknown outcome that were applied.
+
+    python experiments/real_servers.py --system etcd --variant leader_cut --for 20s --json
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from math import comb
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from capray.errors import duration_us, wrong
+from capray.experiment import main, parser
+from capray.faults import SHAPES, parse_groups
+from capray.phases import is_ok, kind_of
+from capray.plot_style import FAINT, INK, looks, style
+from capray.record import Operation, Record
+from capray.store import Results, Row
+from capray.sweep import Grid, Sweep, Variant, run_sweep
+from capray.sweeping import Progress, command_line, draw, replay
+
+SECOND = 1_000_000
+MEASURED_CUT = "10s"
+LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}  # round trip 0.2 ms in the mean
+BASE: dict[str, Any] = {"link": LINK, "disk": "fsync-2ms", "quiet_us": SECOND}
+SHAPE_OF = {"leader_cut": "leader-minority", "follower_cut": "majority", "minority2": "0,1|2,3,4"}
+SEEDS = {"ci": 3, "default": 8, "full": 40}
+
+# system -> policy and settings, from index.json; what is beside them is what a fresh simulated cluster lacks and the measured one had.
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "etcd": ("etcd", {"version": "3.4", "client_timeout": "1s"}),  # the gateway cancels what its client gave up
+    "etcd_ser": ("etcd", {"version": "3.4", "client_timeout": "1s", "read_consistency": "serializable"}),
+    "zookeeper": ("zookeeper", {"tick_phase": "1.7s"}),  # the measured cuts came so late in the leader's tick
+    "zookeeper_1s": ("zookeeper", {"tick_phase": "1.7s", "sessions": "shared"}),
+    "zookeeper_sync": ("zookeeper", {"tick_phase": "1.7s", "read_mode": "sync"}),
+    "redis": ("capray.policies.redis:Redis", {"down_after": "5s", "quorum": 3}),
+    "postgres": ("postgres", {}),
+}
+CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
+# One key in each ring range; clusters that had served, and been cut, before.
+CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 400, "past_read_timeouts": 10}
+
+# (system, variant, runs) -> measure, median over the runs, and their spread where they differ: s, shares, counts; p50 in ms.  From reference/real_servers/index.json.
+PUBLISHED: dict[tuple[str, str, int], str] = {
+    ("etcd", "leader_cut", 3): """
+        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r .9588 .9581 .9898; av_dur_maj_w .8834 .8511 .9058;
+        av_after_min .944 .871 .9447; av_after_maj .952 .9034 .9773; failover_w 1.228 .955 1.358; failover_w_all 1.323 1.059 1.491;
+        failover_r_all 1.226 .973 1.361; maj_gap_w 1.928 1.53 2.985; maj_gap_r 1.892 1.527 2.998; rec_first_ok_r 2.474 2.039 3.897;
+        rec_first_ok_w 2.473 2.027 3.862; rec_last_bad 1.408 .984 2.805; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0;
+        lost_acked 0; info_applied 38 16 42; p50_r 4.84 3.74 4.88; p50_w 7.34 5.77 7.4
+    """,
+    ("etcd", "follower_cut", 3): """
+        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min .9442 .9318 .9508;
+        av_after_maj .9329 .9191 .9929; failover_w .046 .016 .067; failover_w_all .362 .211 .51; failover_r_all .184 .07 .347;
+        maj_gap_w 2.245 1.039 2.619; maj_gap_r 2.196 1.06 2.659; rec_first_ok_r 2.226 2.031 2.698; rec_first_ok_w 2.22 1.994 2.698;
+        rec_last_bad 1.193 1.116 1.672; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
+        info_applied 30 3 32; p50_r 4.31 4.17 4.32; p50_w 6.63 6.28 6.64
+    """,
+    ("etcd_ser", "leader_cut", 2): """
+        av_before 1; av_dur_min_r 1; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w .9026 .8904 .9149; av_after_min .9555 .9429 .9682;
+        av_after_maj .9748 .9614 .9882; failover_w 1.473 .954 1.992; failover_w_all 1.538 1.075 2.001; failover_r_all .069 .066 .072;
+        maj_gap_w 2.243 1.737 2.749; maj_gap_r .293 .206 .38; min_last_ok_r 9.974 9.972 9.976; rec_first_ok_r .172 .121 .223;
+        rec_first_ok_w 3.0595 2.705 3.414; rec_last_bad 2.016 1.667 2.365; stale 228.5 227 230; stale_dur_min 169 162 176; stale_dur_maj 0;
+        stale_after 59.5 54 65; stale_max_s 11.5645 11.388 11.741; lost_acked 0; info_applied 28 20 36; p50_r 1.7 1.69 1.71;
+        p50_w 4.18 4.17 4.19
+    """,
+    ("zookeeper", "leader_cut", 3): """
+        av_before 1; av_dur_min_r 1; av_dur_min_w 0 0 .1094; av_dur_maj_r .9963 .9935 .9967; av_dur_maj_w 0; av_after_min .989 .9697 1;
+        av_after_maj .966 .9604 .9889; failover_w 10.698 10.237 10.842; failover_w_all 10.953 10.405 10.977; failover_r_all .109 .065 .126;
+        maj_gap_w 10.698 10.237 10.842; maj_gap_r .679 .376 .683; min_last_ok_r 9.976 9.893 9.977; rec_first_ok_r .716 .605 .901;
+        rec_first_ok_w .913 .377 .959; rec_last_bad .726 .312 .74; stale 0 0 1; stale_dur_min 0; stale_dur_maj 0; stale_after 0;
+        stale_max_s 0 0 .017; lost_acked 0; info_applied 0 0 171; p50_r 2.17 2.02 2.23; p50_w 6.26 6.08 6.47
+    """,
+    ("zookeeper", "follower_cut", 3): """
+        av_before 1; av_dur_min_r 1 .994 1; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min .989 .9868 .9893; av_after_maj 1;
+        failover_w .023 .008 .025; failover_w_all .088 .086 .34; failover_r_all .109 .064 .126; maj_gap_w .229 .225 .235;
+        maj_gap_r .343 .219 .379; min_last_ok_r 9.972 9.892 9.974; rec_first_ok_r .504 .308 .524; rec_first_ok_w .507 .34 .565;
+        rec_last_bad .26 .234 .411; stale 191 163 193; stale_dur_min 190 163 193; stale_dur_maj 0; stale_after 0; stale_max_s 9.901 9.845 9.908;
+        lost_acked 0; info_applied 0; p50_r 2.23 2.05 2.41; p50_w 6.72 6 7.01
+    """,
+    ("redis", "leader_cut", 3): """
+        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r .3135 .3106 .3762; av_dur_maj_w .3464 .3063 .3931; av_after_min 1;
+        av_after_maj 1; failover_w 6.694 6.581 6.754; failover_w_all 6.781 6.744 6.869; failover_r_all 6.897 6.885 6.897;
+        maj_gap_w 6.694 6.581 6.754; maj_gap_r 6.694 6.573 6.848; min_last_ok_r 9.97 9.892 10.014; min_last_ok_w 9.937 9.933 9.952;
+        rec_first_ok_r .225 .102 .283; rec_first_ok_w .174 .171 .288; rec_last_bad 0; stale 72 65 89; stale_dur_min 35 29 40;
+        stale_dur_maj 34 29 42; stale_after 7 3 7; stale_max_s 6.778 6.355 6.975; lost_acked 194 192 204; info_applied 0; p50_r .7 .67 .74;
+        p50_w .9 .89 .99
+    """,
+    ("redis", "follower_cut", 2): """
+        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min 1; av_after_maj 1; failover_w .034 .001 .067;
+        failover_w_all .4235 .339 .508; failover_r_all .2075 .072 .343; maj_gap_w .221 .209 .233; maj_gap_r .2015 .198 .205;
+        rec_first_ok_r .1745 .119 .23; rec_first_ok_w .2495 .193 .306; rec_last_bad 0; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0;
+        stale_max_s 0; lost_acked 0; info_applied 1.5 1 2; p50_r .725 .62 .83; p50_w .95 .84 1.06
+    """,
+    ("postgres", "leader_cut", 1): """
+        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r 0; av_dur_maj_w 0; av_after_min 1; av_after_maj 1; failover_w 10.037;
+        failover_w_all 10.219; failover_r_all 10.106; maj_gap_w 10.037; maj_gap_r 10.027; min_last_ok_r 9.996; min_last_ok_w 9.938;
+        rec_first_ok_r .12; rec_first_ok_w .307; rec_last_bad 0; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0;
+        lost_acked 0; info_applied 1; p50_r .58; p50_w 1.32
+    """,
+    ("cassandra_rf3_one", "minority2", 3): """
+        av_before 1; av_dur_min_r .6289 .6209 .6954; av_dur_min_w .7947 .7884 .83; av_dur_maj_r .8712 .7659 .9129; av_dur_maj_w 1;
+        av_after_min .9688 .9641 .9749; av_after_maj .9959 .9899 .9975; failover_w .026 .007 .054; failover_w_all .096 .084 .327;
+        failover_r_all .107 .103 .128; maj_gap_w .24 .227 .308; maj_gap_r .343 .217 .343; min_last_ok_r 9.941 9.693 10.002;
+        min_last_ok_w 9.981 9.929 10.022; rec_first_ok_r .407 .125 .735; rec_first_ok_w .284 .167 .527; rec_last_bad 2.411 2.358 3.014;
+        stale 181 156 204; stale_dur_min 70 57 75; stale_dur_maj 59 47 72; stale_after 56 40 64; stale_max_s 1.498 1.02 1.857; lost_acked 0;
+        info_applied 0; p50_r 4.33 4.07 4.59; p50_w 4.07 4.06 4.33
+    """,
+    ("cassandra_rf3_quorum", "minority2", 3): """
+        av_before 1; av_dur_min_r .3094 .2526 .3249; av_dur_min_w .3947 .381 .42; av_dur_maj_r .5516 .4524 .5797; av_dur_maj_w .6021 .5682 .6103;
+        av_after_min .9173 .907 .9198; av_after_maj .9487 .9439 .9578; failover_w .064 .007 .079; failover_w_all .184 .085 .338;
+        failover_r_all .245 .11 .955; maj_gap_w .299 .288 .408; maj_gap_r .412 .329 .588; min_last_ok_r 9.838 9.694 9.908;
+        min_last_ok_w 9.937 9.782 9.958; rec_first_ok_r .623 .164 .749; rec_first_ok_w .859 .264 1.078; rec_last_bad 2.667 2.559 2.849; stale 0;
+        stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0; info_applied 83 80 88; p50_r 5.24 4.55 6.03;
+        p50_w 4.57 3.94 5.51
+    """,
+    ("cassandra_rf3_wall_rone", "minority2", 1): """
+        av_before 1; av_dur_min_r .6447; av_dur_min_w 0; av_dur_maj_r .9353; av_dur_maj_w .2076; av_after_min .9008; av_after_maj .9562;
+        failover_w .069; failover_w_all .479; failover_r_all .114; maj_gap_w .755; maj_gap_r .342; min_last_ok_r 10.014; rec_first_ok_r .241;
+        rec_first_ok_w 3.438; rec_last_bad 2.866; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
+        info_applied 277; p50_r 4.46; p50_w 5.6
+    """,
+    ("cassandra_rf3_wany_rone", "minority2", 2): """
+        av_before 1; av_dur_min_r .5951 .4897 .7005; av_dur_min_w .8119 .7947 .8291; av_dur_maj_r .8006 .7755 .8258; av_dur_maj_w 1;
+        av_after_min .9708 .968 .9737; av_after_maj .9947 .9934 .9959; failover_w .0315 .006 .057; failover_w_all .2215 .084 .359;
+        failover_r_all .4625 .104 .821; maj_gap_w .234 .228 .24; maj_gap_r .2835 .229 .338; min_last_ok_r 9.9735 9.942 10.005;
+        min_last_ok_w 9.942 9.928 9.956; rec_first_ok_r .268 .091 .445; rec_first_ok_w .238 .199 .277; rec_last_bad 2.4265 2.257 2.596;
+        stale 181 161 201; stale_dur_min 64 53 75; stale_dur_maj 53.5 43 64; stale_after 63.5 62 65; stale_max_s 1.6805 1.498 1.863;
+        lost_acked 0; info_applied 0; p50_r 4.275 3.73 4.82; p50_w 3.9 3.6 4.2
+    """,
+    ("cassandra_rf5_one", "minority2", 3): """
+        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min 1; av_after_maj 1; failover_w .026 .005 .069;
+        failover_w_all .098 .081 .338; failover_r_all .113 .107 .128; maj_gap_w .24 .228 .307; maj_gap_r .26 .215 .34;
+        min_last_ok_r 10.017 9.974 10.025; min_last_ok_w 9.954 9.941 10.018; rec_first_ok_r .224 .097 .272; rec_first_ok_w .286 .163 .556;
+        rec_last_bad 0; stale 275 263 290; stale_dur_min 106 98 113; stale_dur_maj 95 77 115; stale_after 70 69 85;
+        stale_max_s 1.499 1.019 1.863; lost_acked 0; info_applied 0; p50_r 3.48 3.25 4.71; p50_w 4.27 3.67 4.95
+    """,
+    ("cassandra_rf5_quorum", "minority2", 3): """
+        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r .6271 .4968 .7897; av_dur_maj_w 1; av_after_min .8632 .8571 .8802;
+        av_after_maj 1 .9843 1; failover_w .033 .028 .049; failover_w_all .102 .09 .321; failover_r_all 5.847 .156 5.931;
+        maj_gap_w .237 .228 .31; maj_gap_r .304 .287 5.449; rec_first_ok_r 3.546 3.397 3.811; rec_first_ok_w 3.395 3.319 3.417;
+        rec_last_bad 2.625 2.382 2.827; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
+        info_applied 96 93 98; p50_r 8.64 6.86 10.83; p50_w 7.58 6.36 8.75
+    """,
+}
+COLUMNS = {
+    "av_before": "availability_before", "av_dur_min_r": "availability_during_minority_read", "av_dur_min_w": "availability_during_minority_write",
+    "av_dur_maj_r": "availability_during_majority_read", "av_dur_maj_w": "availability_during_majority_write", "av_after_min": "availability_after_minority",
+    "av_after_maj": "availability_after_majority", "failover_w": "failover_write_us", "failover_w_all": "", "failover_r_all": "", "maj_gap_w": "gap_write_us",
+    "maj_gap_r": "gap_read_us", "min_last_ok_r": "", "min_last_ok_w": "", "rec_first_ok_r": "recovery_first_read_us", "rec_first_ok_w": "recovery_first_write_us",
+    "rec_last_bad": "recovery_last_us", "stale": "stale_reads", "stale_dur_min": "stale_reads_during_minority", "stale_dur_maj": "stale_reads_during_majority",
+    "stale_after": "stale_reads_after", "stale_max_s": "staleness_max_us", "lost_acked": "lost_writes", "info_applied": "",
+    "p50_r": "latency_p50_before_read_us", "p50_w": "latency_p50_before_write_us",
+}  # measure -> column of the results ("": from the replayed trial)
+COUNTS = ("stale", "lost")
+
+
+def script() -> None:
+    given = options().parse_args()
+    sweep = sweep_of(given)
+    directory = given.out or Path("results") / sweep.name
+    progress = Progress()
+    try:
+        digest, rows = run_sweep(sweep, directory, given.engine, given.address, given.in_flight, progress, command_line())
+    finally:
+        progress.close()
+    manifest = Results(directory).manifest()
+    answers = told([{**row, **beside(replay(manifest, row))} for row in sorted(rows, key=lambda row: str(row["key"]))], as_published(given))
+    draw(directory)
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    figure(answers).write_html(directory / "figures" / "real_servers.html", include_plotlyjs=True)
+    say(answers, {"digest": digest, "trials": len(rows), "directory": str(directory)}, given.json)
+
+
+def options() -> argparse.ArgumentParser:
+    found = parser(__doc__ or "")
+    found.add_argument("--system", nargs="+", default=None, help="measured runs' names: " + ", ".join(SYSTEMS) + ", cassandra_rf3_one, ... (default: all that were measured)")
+    found.add_argument("--variant", nargs="+", default=None, help="leader_cut, follower_cut, minority2, or a shape such as isolate or 0,1|2,3,4 (default: as measured)")
+    found.add_argument("--for", dest="cut", nargs="+", default=[MEASURED_CUT], help="how long the cut lasts, with units")
+    found.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the policy in place of the measured ones; nothing is published for them")
+    return found
+
+
+# ---- the set-up ---------------------------------------------------------------------------------------------------------------------
+def system(name: str) -> tuple[str, dict[str, Any]]:
+    """Policy and settings of a measured system.  Raises InputError."""
+    found = CASSANDRA.fullmatch(name)
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    if not found:
+        raise wrong("system", name, "one of " + ", ".join([*SYSTEMS, *dict.fromkeys(one for one, _, _ in PUBLISHED if one not in SYSTEMS)]) + ", or another cassandra_rf<n>_<level>")
+    factor, write, read, both = found.groups()
+    return "cassandra", {**CASSANDRA_SETTINGS, "replication_factor": int(factor), "write_consistency": (write or both).upper(), "read_consistency": (read or both).upper()}
+
+
+def shape(variant: str) -> str:
+    """A variant's cut.  Raises InputError."""
+    if variant not in SHAPE_OF and variant not in SHAPES and parse_groups(variant) is None:
+        raise wrong("variant", variant, "one of " + ", ".join([*SHAPE_OF, *SHAPES]) + ", or groups such as 0,1|2,3,4")
+    return SHAPE_OF.get(variant, variant)
+
+
+def wanted(given: argparse.Namespace) -> list[tuple[str, str]]:
+    """The systems and variants asked for: of those measured, or where variants were named, each with each."""
+    measured = [(one, variant) for one, variant, _ in PUBLISHED]
+    systems = list(dict.fromkeys(given.system or [one for one, _ in measured]))
+    if given.variant and given.system:
+        return [(one, variant) for one in systems for variant in dict.fromkeys(given.variant)]
+    found = [(one, variant) for one in systems for variant in ([v for s, v in measured if s == one] or ["minority2" if one.startswith("cassandra") else "leader_cut"])]
+    return [pair for pair in found if pair[1] in given.variant] if given.variant else found
+
+
+def sweep_of(given: argparse.Namespace) -> Sweep:
+    """Every system with its variants, for every length of the cut.  Raises InputError."""
+    extra: dict[str, Any] = {}
+    for text in given.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise wrong("set", text, "KEY=VALUE")
+        extra[name] = value
+    chosen = wanted(given)
+    if not chosen:
+        raise wrong("variant", " ".join(given.variant), "a variant that was measured, or a system beside it")
+    variants = tuple(Variant(label=f"{one} {variant}", policy=system(one)[0], settings={**system(one)[1], **extra}, shape=shape(variant)) for one, variant in chosen)
+    name = "real-servers" if given.scale == "default" else f"{given.scale}-real-servers"
+    if given.system:
+        name += "-" + "-".join(dict.fromkeys(one for one, _ in chosen))
+    sweep = Sweep(name=name, variants=variants, grids=(Grid(nodes=(5,), durations=tuple(dict.fromkeys(given.cut))),), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
+                  seeds=SEEDS[given.scale] if given.seeds is None else given.seeds)
+    sweep.validate()
+    return sweep
+
+
+def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
+    """(system and variant, cut) -> measure -> median, least, most of the measured runs; nothing where settings were changed."""
+    if given.set:
+        return {}
+    out: dict[tuple[str, str], dict[str, tuple[float, float, float]]] = {}
+    for (one, variant, _), text in PUBLISHED.items():
+        for cut in given.cut:
+            if duration_us(cut, "for") == duration_us(MEASURED_CUT):
+                out[(f"{one} {variant}", cut)] = {words[0]: spread([float(word) for word in words[1:]]) for words in (part.split() for part in text.split(";"))}
+    return out
+
+
+def spread(numbers: list[float]) -> tuple[float, float, float]:
+    """Median, least, most; of runs that agree, or of a single one, all the same."""
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else (numbers[0], numbers[0], numbers[0])
+
+
+# ---- the measures -------------------------------------------------------------------------------------------------------------------
+def beside(record: Record) -> Row:
+    """What the measured runs' script told and a row of a sweep does not: seconds, null where it did not happen."""
+    cut, heal = record.faults[0].at, record.faults[0].until or record.end
+    sides = sorted(record.faults[0].groups, key=len)
+    minority, majority = sides[0] if sides else (), sides[-1] if sides else ()
+    out: Row = {"info_applied": None}
+    for kind in ("read", "write"):
+        ok = [op for op in record.history if not op.final and is_ok(op) and kind_of(op) == kind and op.invoke >= cut]
+        first = [_first(ok, node) for node in majority]
+        out[f"failover_{kind[0]}_all"] = None if None in first else (max(at for at in first if at is not None) - cut) / SECOND
+        last = max((op.complete for op in ok if op.node in minority and op.complete is not None and op.complete < heal), default=None)
+        out[f"min_last_ok_{kind[0]}"] = None if last is None else (last - cut) / SECOND
+    if record.versions is not None:
+        applied = {(version.key, version.value) for version in record.versions if version.kind == "apply"}  # `late` was never visible
+        out["info_applied"] = sum(op.type == "info" and (op.key, op.value) in applied for op in record.history)
+    return out
+
+
+def _first(ok: list[Operation], node: int) -> int | None:
+    return min((op.complete for op in ok if op.node == node and op.complete is not None), default=None)
+
+
+def value_of(row: Row, measure: str) -> float | None:
+    """A trial's value in the unit of the measured runs: seconds, shares, counts; ms for p50."""
+    column = COLUMNS[measure]
+    value = row[column or measure]
+    if measure == "stale_max_s" and value is None:
+        return 0.0  # as the measured runs' script has it
+    if value is None or not column.endswith("_us"):
+        return None if value is None else float(value)
+    return float(value) / (1_000 if measure.startswith("p50") else SECOND)
+
+
+def told(rows: list[Row], known: dict[tuple[str, str], dict[str, tuple[float, float, float]]]) -> list[dict[str, Any]]:
+    """One dict for each measure of each system, variant and length of the cut."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["label"], row["duration"]), []).append(row)
+    out = []
+    for (label, cut), group in groups.items():
+        for measure in COLUMNS:
+            values = sorted(value for row in group if (value := value_of(row, measure)) is not None)
+            middle, (low, high) = median(values) if values else None, interval(values)
+            published = known.get((label, cut), {}).get(measure)
+            out.append({"measure": measure, "published": published[0] if published else None, "simulated": middle, "low": low, "high": high,
+                        "within": None if published is None else within(measure, middle, published), "published_low": published[1] if published else None,
+                        "published_high": published[2] if published else None, "system": label.partition(" ")[0], "variant": label.partition(" ")[2], "cut": cut,
+                        "apart": published is not None and low is not None and high is not None and (high < published[1] or low > published[2]), "trials": len(values)})
+    return out
+
+
+def interval(ordered: list[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of the median by order statistics (the narrowest pair of equal ranks from both ends that covers as much); fewer than 6: the range."""
+    n, rank, tail = len(ordered), 0, 0
+    while rank < n // 2 and 40 * (tail + comb(n, rank)) <= 2**n:
+        tail += comb(n, rank)
+        rank += 1
+    rank = max(rank - 1, 0)
+    return (ordered[rank], ordered[-1 - rank]) if n > 1 else (None, None)
+
+
+def within(measure: str, simulated: float | None, published: tuple[float, float, float]) -> bool | None:
+    """Does it agree, by issue 5's tolerances?  Null for what it has none for."""
+    middle, least, most = published
+    if measure.startswith("p50") or measure == "info_applied":
+        return None
+    if simulated is None:
+        return False
+    if least <= simulated <= most:
+        return True
+    if measure.startswith(COUNTS) and measure != "stale_max_s":
+        return (simulated > 0) == (middle > 0)
+    if measure.startswith("av_"):
+        return abs(simulated - middle) <= 0.03 + 1e-9
+    return abs(simulated - middle) <= max(0.5, 0.2 * middle)
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------------------------------
+PANELS = (("av_dur_min_r", "minority's reads, in the cut"), ("av_dur_min_w", "minority's writes, in the cut"), ("av_dur_maj_r", "majority's reads, in the cut"),
+          ("av_dur_maj_w", "majority's writes, in the cut"), ("av_after_min", "minority, after heal"), ("av_after_maj", "majority, after heal"),
+          ("failover_w", "failover, writes, s"), ("maj_gap_w", "longest gap, writes, s"), ("min_last_ok_r", "minority's last read, s"),
+          ("rec_first_ok_w", "first writes after heal, s"), ("rec_last_bad", "last failure after heal, s"), ("stale_max_s", "oldest stale read, s"),
+          ("stale", "stale reads"), ("lost_acked", "acknowledged writes lost"), ("info_applied", "unknown writes applied"))
+ACROSS = 3
+
+
+def figure(answers: list[dict[str, Any]]) -> go.Figure:
+    """A panel for each measure, a line for each system: measured above, simulated below."""
+    several = len({answer["cut"] for answer in answers}) > 1
+    names = list(dict.fromkeys(name_of(answer, several) for answer in answers))[::-1]
+    down = -(-len(PANELS) // ACROSS)
+    height = 150 + down * (90 + 30 * len(names))
+    drawn = make_subplots(rows=down, cols=ACROSS, shared_yaxes=True, subplot_titles=[title for _, title in PANELS], horizontal_spacing=0.03, vertical_spacing=66 / height)
+    fits_look, apart_look = looks(["within", "not within"]).values()
+    dots: tuple[tuple[str, str, str, str, float, Callable[[dict[str, Any]], bool]], ...] = (
+        ("measured: median and spread of the runs", "published", INK, "line-ns-open", 0.17, lambda answer: True),
+        ("simulated: median and its interval", "simulated", fits_look.colour, "circle", -0.17, lambda answer: answer["within"] is not False),
+        ("simulated, not within tolerance", "simulated", apart_look.colour, "x", -0.17, lambda answer: answer["within"] is False))
+    for i, (measure, _) in enumerate(PANELS):
+        at = {"row": i // ACROSS + 1, "col": i % ACROSS + 1}
+        for name, field, colour, symbol, aside, fits in dots:
+            own = [answer for answer in answers if answer["measure"] == measure and answer[field] is not None and fits(answer)]
+            ends = ("published_low", "published_high") if field == "published" else ("low", "high")
+            bars = {"type": "data", "symmetric": False, "thickness": 1.3, "width": 3, "color": colour,
+                    "array": [(answer[ends[1]] if answer[ends[1]] is not None else answer[field]) - answer[field] for answer in own],
+                    "arrayminus": [answer[field] - (answer[ends[0]] if answer[ends[0]] is not None else answer[field]) for answer in own]}
+            drawn.add_trace(go.Scatter(x=[answer[field] for answer in own], y=[names.index(name_of(answer, several)) + aside for answer in own], mode="markers", name=name,
+                                       legendgroup=name, showlegend=False, error_x=bars, marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 2, "color": colour}},
+                                       hovertemplate=f"{measure}, {field}: %{{x:.4g}}<extra></extra>"), **at)
+        drawn.update_xaxes(range=[-0.04, 1.06] if measure.startswith("av_") else None, rangemode="tozero", **at)
+        drawn.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], **at)
+    for name, _, colour, symbol, _, _ in dots:
+        drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 2, "color": colour}}))
+    trials = max(answer["trials"] for answer in answers)
+    style(drawn, "Real servers under a real cut, and their simulation", f"{trials} seeds; 1 to 3 runs of each real system, where it was measured; 5 nodes, two of them cut off", height)
+    return drawn.update_xaxes(linecolor=FAINT).update_layout(width=1150)
+
+
+def name_of(answer: dict[str, Any], several: bool) -> str:
+    name = f"{answer['system']}, {answer['variant'].replace('_', ' ')}".replace("cassandra_", "cassandra ")
+    return f"{name}, {answer['cut']}" if several else name
+
+
+def say(answers: list[dict[str, Any]], last: dict[str, Any], as_json: bool) -> None:
+    for found in answers:
+        if as_json:
+            print(json.dumps(found))
+        elif found["simulated"] is not None or found["published"] is not None:
+            known = "" if found["published"] is None else f"  measured {found['published']:.4g} [{found['published_low']:.4g}, {found['published_high']:.4g}]"
+            value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g}" + (f" [{found['low']:.4g}, {found['high']:.4g}]" if found["low"] is not None else "")
+            print(f"{found['system']:24} {found['variant']:12} {found['cut']:>5} {found['measure']:14} {value:>26}{known}{'  NOT within' if found['within'] is False else ''}")
+    print("{trials} trials, digest {digest}: {directory}".format(**last), file=sys.stderr if as_json else sys.stdout)
+
+
+if __name__ == "__main__":
+    main(script)
