@@ -435,4 +435,4 @@ def run_local(jobs: Iterable[Job]) -> Iterator[tuple[int, Outcome, int]]:
 
 Runner = Callable[[Iterable[Job]], Iterator[tuple[int, Outcome, int]]]
 
-__all__ = ["Fleet", "NetworkActor", "NodeActor", "run_tasks", "run_local", "start_ray", "NEVER"]
+__all__ = ["NEVER", "Fleet", "NetworkActor", "NodeActor", "run_local", "run_tasks", "start_ray"]

@@ -10,11 +10,12 @@ import json
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from capray.baselines import SimpyCallbacks, SimpyStore, naive_rate
 from capray.policies.abd import Abd, Store
+from capray.record import Record
 from capray.scenario import Scenario, from_dict
 from capray.trial import Trial, simulate
 
@@ -110,6 +111,11 @@ def memory_figures() -> Iterator[Figure]:
     yield figure("memory_per_trial_and_node", held / 8 / scenario.nodes / 1e6, "MB", "the limit", 1.0)
 
 
+def carried(ended: Iterable[tuple[int, Record | str, int]]) -> int:
+    """The messages of trials as they end."""
+    return sum(outcome.counters["messages"] for _, outcome, _ in ended if isinstance(outcome, Record))
+
+
 def ray_figures() -> Iterator[Figure]:
     """The engines on Ray against the naive design, and against `local`."""
     from capray import actors
@@ -123,11 +129,11 @@ def ray_figures() -> Iterator[Figure]:
     for turn in range(2):
         naive = max(naive, naive_rate())
         began = time.perf_counter()
-        messages = sum(record.counters["messages"] for _, record, _ in fleet.run([(i, scenario, i) for i in range(128)], 128))
+        messages = carried(fleet.run([(i, scenario, i) for i in range(128)], 128))
         actor = max(actor, messages / (time.perf_counter() - began))
         local = max(local, local_rate(scenario, turn))
     began = time.perf_counter()
-    messages = sum(record.counters["messages"] for _, record, _ in actors.run_tasks([(i, scenario, i) for i in range(64)]))
+    messages = carried(actors.run_tasks([(i, scenario, i) for i in range(64)]))
     tasks = messages / (time.perf_counter() - began)
     fleet.close()
     yield figure("actors_128_in_flight_vs_naive", actor, "messages/s", "one Ray call a hop", naive)

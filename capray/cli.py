@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, nothing else.")]
 Engine = Annotated[str, typer.Option(help="actors (each node a Ray actor), tasks (a trial in a Ray task), local (no Ray).")]
-Address = Annotated[Optional[str], typer.Option(help="Address of a running Ray cluster, or auto; without it, Ray starts on this machine.")]
+Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster, or auto; without it, Ray starts on this machine.")]
 
 
 def main() -> None:
@@ -76,21 +76,21 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 @app.command()
 def run(
-    scenario: Annotated[Optional[Path], typer.Argument(help="A scenario in TOML; options override it.")] = None,
-    policy: Annotated[Optional[str], typer.Option(help="A policy's name (see `capray policies`), or package.module:Class.")] = None,
-    nodes: Annotated[Optional[int], typer.Option(help="Nodes of the simulated cluster.")] = None,
+    scenario: Annotated[Path | None, typer.Argument(help="A scenario in TOML; options override it.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy's name (see `capray policies`), or package.module:Class.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of the simulated cluster.")] = None,
     seed: Annotated[int, typer.Option(help="The trial's seed.")] = 0,
-    partition: Annotated[Optional[str], typer.Option(help="A shape's name, or groups: 0,1|2,3,4.")] = None,
+    partition: Annotated[str | None, typer.Option(help="A shape's name, or groups: 0,1|2,3,4.")] = None,
     at: Annotated[str, typer.Option(help="When the cut begins.")] = "10s",
     for_: Annotated[str, typer.Option("--for", help="How long it lasts, or a distribution of the field.")] = "20s",
-    link: Annotated[Optional[str], typer.Option(help="A link preset: lan, wan-3dc, lnkd-ssd, lnkd-disk, ymmr, wan.")] = None,
-    disk: Annotated[Optional[str], typer.Option(help="A disk preset: memory, ssd, disk, fsync-2ms.")] = None,
-    rate: Annotated[Optional[float], typer.Option(help="Operations a second and node.")] = None,
+    link: Annotated[str | None, typer.Option(help="A link preset: lan, wan-3dc, lnkd-ssd, lnkd-disk, ymmr, wan.")] = None,
+    disk: Annotated[str | None, typer.Option(help="A disk preset: memory, ssd, disk, fsync-2ms.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Operations a second and node.")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="A setting of the policy, KEY=VALUE; repeat for more.")] = [],
     engine: Engine = "local",
     address: Address = None,
-    out: Annotated[Optional[Path], typer.Option(help="Write a results directory with report here.")] = None,
-    history: Annotated[Optional[Path], typer.Option(help="Write the history here, as JSON Lines (.gz allowed).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a results directory with report here.")] = None,
+    history: Annotated[Path | None, typer.Option(help="Write the history here, as JSON Lines (.gz allowed).")] = None,
     json_: Json = False,
 ) -> None:
     """Run one trial and measure it."""
@@ -122,11 +122,11 @@ def _partition(shape: str, at: str, length: str, seed: int) -> dict[str, Any]:
 
 @app.command()
 def sweep(
-    spec: Annotated[Optional[Path], typer.Argument(help="A sweep in TOML; without it, the main job at its default scale.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Results directory; a sweep that was begun there goes on.")] = None,
+    spec: Annotated[Path | None, typer.Argument(help="A sweep in TOML; without it, the main job at its default scale.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results directory; a sweep that was begun there goes on.")] = None,
     engine: Engine = "actors",
     address: Address = None,
-    seeds: Annotated[Optional[int], typer.Option(help="Seeds for each point.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds for each point.")] = None,
     scale: Annotated[str, typer.Option(help="Of the main job: ci, default or full.")] = "default",
     in_flight: Annotated[int, typer.Option(help="Trials in flight at once on the actors.")] = 512,
     nodes_per_actor: Annotated[int, typer.Option(help="Simulated nodes that one node actor hosts.")] = 1,
@@ -151,18 +151,19 @@ def sweep(
 @app.command()
 def check(
     histories: Annotated[list[str], typer.Argument(help="History files: .jsonl, .edn, either .gz.")],
-    model: Annotated[Optional[str], typer.Option(help="register, cas-register, kv, ... or package.module:name.")] = None,
-    initial: Annotated[Optional[str], typer.Option(help="The initial value, as JSON.")] = None,
+    model: Annotated[str | None, typer.Option(help="register, cas-register, kv, ... or package.module:name.")] = None,
+    initial: Annotated[str | None, typer.Option(help="The initial value, as JSON.")] = None,
     consistency: Annotated[str, typer.Option(help="linearizable, sequential, causal, ... or ladder.")] = "linearizable",
-    budget: Annotated[Optional[int], typer.Option(help="States the search may explore.")] = None,
+    budget: Annotated[int | None, typer.Option(help="States the search may explore.")] = None,
     witness: Annotated[bool, typer.Option(help="Verify the store's own version order (the operations' `ts`) as a witness.")] = False,
-    figure: Annotated[Optional[str], typer.Option(help="Write the evidence's timeline here, as HTML.")] = None,
+    figure: Annotated[str | None, typer.Option(help="Write the evidence's timeline here, as HTML.")] = None,
     json_: Json = False,
 ) -> None:
     """Judge recorded histories: valid, invalid with evidence, or unknown."""
-    from capray import checkcmd
+    from capray.checkcmd import check as check_files
+    from capray.checkers.linearizable import DEFAULT_BUDGET
 
-    raise typer.Exit(checkcmd.check(histories, model, initial, consistency, checkcmd.DEFAULT_BUDGET if budget is None else budget, json_, witness, figure))
+    raise typer.Exit(check_files(histories, model, initial, consistency, DEFAULT_BUDGET if budget is None else budget, json_, witness, figure))
 
 
 @app.command()
@@ -190,7 +191,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Another.")],
     measure: Annotated[list[str], typer.Option(help="Measures to compare; repeat for more.")] = [],
     threshold: Annotated[float, typer.Option(help="Differences up to this are accepted.")] = 0.0,
-    out: Annotated[Optional[Path], typer.Option(help="Write the figures overlaid here, as one HTML page.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures overlaid here, as one HTML page.")] = None,
     json_: Json = False,
 ) -> None:
     """Compare two results point by point: differences with intervals, and which are told apart.  Status 1 where any is."""
@@ -213,7 +214,7 @@ def reproduce(
 
 
 @app.command()
-def policies(name: Annotated[Optional[str], typer.Argument(help="One policy; without it, all.")] = None, json_: Json = False) -> None:
+def policies(name: Annotated[str | None, typer.Argument(help="One policy; without it, all.")] = None, json_: Json = False) -> None:
     """List the policies: what each claims, its settings with units, defaults and sources."""
     from capray.catalogue import show_policies
 
@@ -222,7 +223,7 @@ def policies(name: Annotated[Optional[str], typer.Argument(help="One policy; wit
 
 @app.command()
 def bench(
-    only: Annotated[Optional[str], typer.Option(help="Only the figures whose name starts so.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only the figures whose name starts so.")] = None,
     json_: Json = False,
 ) -> None:
     """Measure capray's own speed, as ratios to baselines of the same run."""

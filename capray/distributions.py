@@ -176,7 +176,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One component of a mixture: its weight, its distribution, and a constant added to it."""
 
     weight: float
-    of: "AnyDistribution"
+    of: AnyDistribution
     plus_us: int = 0
 
 
@@ -213,7 +213,7 @@ AnyDistribution = Union[Constant, Uniform, Exponential, Lognormal, Pareto, Empir
 class Table:
     """The inverse CDF of a distribution in integers: `draw(bits)` maps 64 random bits to microseconds."""
 
-    __slots__ = ("levels", "least", "constant")
+    __slots__ = ("constant", "least", "levels")
 
     def __init__(self, levels: list[list[int]], least: int, constant: bool) -> None:
         self.levels = levels

@@ -135,17 +135,15 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
     restarts = _restarts(record)
     for turn, version in enumerate(record.versions):
         at, node, value = version.at, version.node, version.value
-        if not version.key:
-            continue  # a replica says that it is back and holds nothing: only the restart counts
-        found = keys.get(version.key)
-        if found is None:
-            found = keys[version.key] = KeyHoldings(everywhere)
         if node in restarts and at >= restarts[node][-1]:
             _restarted(keys, node, at == restarts[node].pop(), at)
             if not restarts[node]:
                 del restarts[node]
-        if value is None:
-            continue
+        if value is None or not version.key:
+            continue  # without a key a replica only says that it is back, and holds nothing
+        found = keys.get(version.key)
+        if found is None:
+            found = keys[version.key] = KeyHoldings(everywhere)
         if value.__class__ not in PLAIN:
             value = canonical(value)
         write = found.number.get(value)

@@ -27,7 +27,7 @@ Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, 
 class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
-    __slots__ = ("src", "dst", "floor", "state", "spare", "last", "stuck", "unacked", "fault", "seen", "soonest")
+    __slots__ = ("dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked")
 
     def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
         self.src = src

@@ -120,4 +120,4 @@ def load_files(distribution: AnyDistribution, field: str) -> AnyDistribution:
     return distribution
 
 
-__all__ = ["Link", "LINKS", "DISKS", "link_preset", "disk_preset", "load_files", "Distribution", "InputError"]
+__all__ = ["DISKS", "LINKS", "Distribution", "InputError", "Link", "disk_preset", "link_preset", "load_files"]

@@ -298,8 +298,7 @@ class Node:
                 self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
             elif tag == SET_TIMER:
                 delay = true_delay(t, effect[2], self.drift_ppm) if self.drift_ppm else effect[2]
-                if delay < 0:
-                    delay = 0  # time does not run backwards
+                delay = max(delay, 0)  # time does not run backwards
                 self.counter += 2
                 self.timers[effect[1]] = self.counter
                 heappush(queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))

@@ -24,8 +24,8 @@ from capray.plot_trial import spacetime, timeline
 from capray.record import Record
 from capray.report_definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
 from capray.report_page import write_page
-from capray.report_theory import expectations
 from capray.report_table import embedded, trials_table
+from capray.report_theory import expectations
 
 MOST_DIFFERENCES = 500
 TRIAL_BYTES = 2_200_000

@@ -11,7 +11,7 @@ import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -39,8 +39,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy: str = "zookeeper"
     settings: dict[str, Any] = {}
     nodes: int = 5
-    link: Union[str, Link] = "lan"  # a preset's name, or the link itself
-    disk: Union[str, AnyDistribution] = "ssd"  # the time of one synced write
+    link: str | Link = "lan"  # a preset's name, or the link itself
+    disk: str | AnyDistribution = "ssd"  # the time of one synced write
     workload: Workload = Workload()
     faults: tuple[Fault, ...] = ()
     duration_us: int = 0

@@ -44,7 +44,7 @@ class Connection:
     `ready[s]`: when side s may first send.  `epoch` numbers the pair's connections.
     """
 
-    __slots__ = ("low", "high", "up", "learns", "dialing", "pending", "ready", "epoch")
+    __slots__ = ("dialing", "epoch", "high", "learns", "low", "pending", "ready", "up")
 
     def __init__(self, low: int, high: int, epoch: int) -> None:
         self.low = low

@@ -38,7 +38,7 @@ _orders = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Arrival]]])
 _reports = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Deed]]])
 _int = msgspec.msgpack.Decoder(int)
 _text = msgspec.msgpack.Decoder(str)
-_words = msgspec.msgpack.Decoder(list[Union[int, str]])
+_words = msgspec.msgpack.Decoder(list[int | str])
 _leavings = msgspec.msgpack.Decoder(Leavings)
 
 
@@ -281,4 +281,4 @@ def simulate_in_windows(scenario: Scenario, seed: int, plain: bool = False) -> R
     return trial.record([host.finish(0, node) for node in range(scenario.nodes)])
 
 
-__all__ = ["NodeHost", "WindowedTrial", "simulate_in_windows", "CONNECTED"]
+__all__ = ["CONNECTED", "NodeHost", "WindowedTrial", "simulate_in_windows"]

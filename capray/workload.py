@@ -20,7 +20,6 @@ from capray.errors import wrong
 from capray.record import Operation
 from capray.streams import Stream
 
-
 NEVER_US = 1 << 62
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from capray.policies import ring
 from capray.policies.cassandra import Cassandra
+from capray.policies.cassandra_reads import PendingRead, Reads
 from capray.policies.cells import ABSENT, Cell, order, same
 from capray.policies.hints import Hints
-from capray.policies.cassandra_reads import PendingRead, Reads
 
 
 class QuorumOfHalf(Cassandra):

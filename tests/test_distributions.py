@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import mpmath
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
 
 from capray import distributions
 from capray.distributions import (
-    BINS, CEILING_US, LEVELS, TAIL_BIN, AnyDistribution, Constant, Empirical, Exponential, Lognormal, Mixture, Pareto, Part, Table, Uniform, read_quantiles, table,
+    BINS,
+    CEILING_US,
+    LEVELS,
+    TAIL_BIN,
+    AnyDistribution,
+    Constant,
+    Empirical,
+    Exponential,
+    Lognormal,
+    Mixture,
+    Pareto,
+    Part,
+    Table,
+    Uniform,
+    read_quantiles,
+    table,
 )
 from capray.errors import InputError
 from capray.faults import FIELD_DURATIONS

@@ -121,7 +121,7 @@ def test_clients_outside_the_cut_and_a_busy_server_and_drifting_clocks(policy: s
 def draw_scenario(number: int) -> Scenario:
     """A scenario out of a hat: any policy, size, link, disk, cut mode and up to six faults of any kind at any time."""
     hat = Stream(number, "hat")
-    pick = lambda options: options[hat.below(len(options))]  # noqa: E731
+    pick = lambda options: options[hat.below(len(options))]
     nodes = pick((1, 2, 3, 3, 4, 5, 5, 7))
     faults = []
     for _ in range(hat.below(7)):

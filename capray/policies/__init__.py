@@ -16,6 +16,8 @@ POLICIES = {
     "rdbms": "capray.policies.rdbms:Rdbms",
     "zookeeper": "capray.policies.zookeeper:ZooKeeper",
     "etcd": "capray.policies.etcd:Etcd",
+    "dynamo": "capray.policies.dynamo:Dynamo",
+    "crdt": "capray.policies.crdt:Crdt",
     "redis": "capray.policies.redis:Redis",
     "cassandra": "capray.policies.cassandra:Cassandra",
     "write-all": "capray.policies.write_all:WriteAll",

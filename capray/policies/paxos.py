@@ -190,7 +190,7 @@ class Paxos:
     def recover(self, record: Any) -> None:
         """A record of the commit log: the newest of a key stands."""
         r = self._register(record[1])
-        r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell = (tuple(part) for part in record[2:])  # type: ignore[assignment]
+        r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell = (tuple(part) for part in record[2:])
         self.last_ballot = max(self.last_ballot, r.promised[0])
 
     def _stale(self, created: int) -> bool:

@@ -107,7 +107,7 @@ class Transaction(msgspec.Struct):
 class Row:
     """A key on one node: what is committed, who holds the lock, who waits."""
 
-    __slots__ = ("value", "version", "tid", "superseded", "holder", "age", "pending", "reads", "older", "queue")
+    __slots__ = ("age", "holder", "older", "pending", "queue", "reads", "superseded", "tid", "value", "version")
 
     def __init__(self) -> None:
         self.value: Any = None

@@ -1,0 +1,265 @@
+"""The `dynamo` policy, a sentence of the paper a test (DeCandia et al., SOSP 2007); engines; seeded bugs; storms.
+
+Five nodes, one key in each range (`key_number`): k0 on nodes 0 1 2, k1 on 1 2 3, ...; the ring goes 0 1 2 3 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capray.faults import Fault
+from capray.metrics import measure
+from capray.policies.dynamo import Dynamo
+from capray.policies.dynamo_settings import DynamoSettings
+from capray.record import Record
+from capray.scenario import Scenario
+from capray.streams import Stream
+from capray.testing import FakeLink
+from capray.trial import simulate
+from capray.windows import simulate_in_windows
+from capray.workload import Workload
+
+S = 1_000_000
+MINORITY = [[0, 1], [2, 3, 4]]
+DYNAMO = "capray.policies.dynamo:Dynamo"
+clients = pytest.mark.parametrize("client", ["merging", "last-write-wins"])
+
+
+def cluster(nodes: int = 5, **settings: Any) -> FakeLink:
+    """A cluster two seconds old."""
+    link = FakeLink(Dynamo, nodes, DynamoSettings(partitioner="key_number", **settings))
+    link.run_for(2 * S)
+    return link
+
+
+def ask(link: FakeLink, node: int, f: str, key: str, value: Any = None) -> tuple[str, Any]:
+    reply = link.wait(link.request(node, f, key, value))
+    return reply.outcome, reply.result
+
+
+@clients
+@pytest.mark.parametrize("node", range(5))
+def test_any_storage_node_is_eligible_to_receive_client_get_and_put_operations(node: int, client: Any) -> None:
+    link = cluster(client=client)
+    assert ask(link, node, "write", "k3", "v") == ("ok", None)
+    link.run_for(S)
+    assert link.values("k3") == ["v", None, None, "v", "v"]
+    assert ask(link, node, "read", "k3") == ("ok", "v")
+    assert ask(link, node, "read", "k0") == ("ok", None)
+
+
+def test_a_put_through_a_node_outside_the_list_is_forwarded_to_its_first() -> None:
+    """"If the node is not in the top N of the requested key's preference list, that node will ... forward the request to the first.\""""
+    link = cluster(client="last-write-wins")
+    before = len(link.log)
+    ask(link, 4, "write", "k0", "v")
+    assert [line for line in link.log[before:] if "4 -> 0 Put(" in line]
+
+
+def test_the_write_is_successful_when_w_nodes_have_it() -> None:
+    """"If at least W-1 nodes respond then the write is considered successful", the coordinator being the first."""
+    for w, trips in ((1, 0), (2, 1), (3, 1)):
+        link = cluster(client="last-write-wins", w=w)
+        begun = link.now
+        assert link.wait(link.request(0, "write", "k0", "v")).at - begun == 100 + trips * (500 + 100)
+
+
+def test_with_w_of_one_a_write_is_never_rejected_while_a_single_node_can_process_it() -> None:
+    """"If W is set to 1, then the system will never reject a write request as long as there is at least one node in the system that can.\""""
+    link = cluster(client="last-write-wins", w=1, r=1)
+    link.cut([[0], [1], [2], [3], [4]])
+    link.run_for(5 * S)
+    for node in range(5):
+        for key in ("k0", "k2"):
+            assert ask(link, node, "write", key, f"{node}{key}")[0] == "ok"
+
+
+def test_a_hinted_replica_goes_to_the_next_node_and_back_when_its_owner_recovers() -> None:
+    """"If node A is temporarily down ... a replica that would normally have lived on A will now be sent to node D ... upon detecting that A has
+    recovered, D will attempt to deliver the replica to A.  Once the transfer succeeds, D may delete the object.\""""
+    link = cluster(client="last-write-wins", w=3, anti_entropy_interval_us=0, read_repair=False)
+    link.crash(0, host=True)
+    assert ask(link, 1, "write", "k0", "v")[0] == "ok"  # three nodes have it: 1, 2, and 3 for 0
+    assert list(link.replica(3).handoff.hints) == [0]
+    link.restart(0)
+    link.run_for(10 * S)
+    assert link.values("k0")[:3] == ["v", "v", "v"]
+    assert not link.replica(3).handoff.hints
+
+
+def test_both_sides_of_a_cut_write_and_read_what_they_wrote() -> None:
+    """"Always writeable": the sloppy quorum is the first N healthy nodes, not always the first N; the strict one refuses."""
+    for sloppy, outcome in ((True, "ok"), (False, "info")):
+        link = cluster(client="last-write-wins", sloppy_quorum=sloppy)
+        link.cut(MINORITY)
+        link.run_for(20 * S)  # who is silent has been found out
+        assert ask(link, 0, "write", "k2", "a")[0] == outcome  # all its replicas are on the other side
+        if not sloppy:
+            continue
+        assert ask(link, 1, "read", "k2") == ("ok", "a")
+        assert ask(link, 3, "write", "k2", "b")[0] == ask(link, 2, "write", "k0", "c")[0] == "ok"
+        assert ask(link, 3, "read", "k2") == ("ok", "b")
+
+
+def test_divergent_versions_are_returned_and_the_write_after_supersedes_them() -> None:
+    """"It returns all the versions it deems to be causally unrelated.  The divergent versions are then reconciled and the reconciled version
+    superseding the current versions is written back.\""""
+    link = cluster()
+    link.cut(MINORITY)
+    assert ask(link, 0, "write", "k0", "a")[0] == "ok"
+    assert ask(link, 2, "write", "k0", "b")[0] == "ok"
+    link.heal()
+    link.run_for(10 * S)
+    assert ask(link, 4, "read", "k0") == ("ok", ["a", "b"])
+    assert ask(link, 4, "write", "k0", "c")[0] == "ok"
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["c", "c", "c"]
+    assert [set(v.superseded) for v in link.versions if v.value == "c" and v.node < 3] == [{"a", "b"}] * 3
+
+
+def test_timestamp_based_reconciliation_picks_the_largest_physical_timestamp() -> None:
+    """"The object with the largest physical timestamp value is chosen as the correct version": a clock ahead wins, though written first."""
+    link = cluster(client="last-write-wins")
+    link.cut(MINORITY)
+    link.run_for(3 * S)
+    link.skew(0, 60 * S)
+    ask(link, 0, "write", "k0", "early")
+    ask(link, 2, "write", "k0", "late")
+    link.heal()
+    link.run_for(15 * S)
+    assert [ask(link, node, "read", "k0")[1] for node in range(5)] == ["early"] * 5
+
+
+def test_read_repair_updates_nodes_with_stale_versions() -> None:
+    """"If stale versions were returned in any of the responses, the coordinator updates those nodes with the latest version.\""""
+    for repair, held in ((True, "v"), (False, None)):
+        link = cluster(w=1, r=1, client="last-write-wins", sloppy_quorum=False, anti_entropy_interval_us=0, read_repair=repair)
+        link.cut([[0], [1, 2, 3, 4]], mode="drop")
+        ask(link, 0, "write", "k0", "v")
+        link.run_for(5 * S)
+        link.heal()
+        link.run_for(5 * S)
+        assert link.values("k0")[:3] == ["v", None, None]
+        ask(link, 0, "read", "k0")
+        link.run_for(S)
+        assert link.values("k0")[:3] == ["v", held, held]
+
+
+def test_merkle_trees_find_what_neither_hints_nor_reads_brought() -> None:
+    """"Dynamo implements an anti-entropy protocol to keep the replicas synchronized.\""""
+    link = cluster(w=1, client="last-write-wins", sloppy_quorum=False)
+    link.cut([[0], [1, 2, 3, 4]], mode="drop")
+    ask(link, 0, "write", "k0", "v")
+    link.run_for(5 * S)
+    link.heal()
+    link.run_for(60 * S)
+    assert link.values("k0")[:3] == ["v", "v", "v"]
+
+
+def test_a_silent_node_is_suspected_locally_and_tried_again() -> None:
+    """"Node A quickly discovers that a node B is unresponsive when B fails to respond to a message; Node A then uses alternate nodes ...; A
+    periodically retries B to check for the latter's recovery.\""""
+    link = cluster()
+    link.cut_one_way(1, 0)
+    ask(link, 0, "read", "k0")
+    link.run_for(S)
+    assert link.replica(0).membership.suspected[1] and not link.replica(2).membership.suspected[1]
+    link.heal()
+    link.run_for(3 * S)
+    assert not any(link.replica(node).membership.suspected[peer] for node in range(5) for peer in range(5))
+
+
+def test_a_change_of_membership_reaches_everyone_by_gossip() -> None:
+    """"A gossip-based protocol propagates membership changes and maintains an eventually consistent view of membership.\""""
+    link = cluster()
+    link.crash(3)
+    link.run_for(S)
+    link.restart(3)
+    link.run_for(20 * S)
+    assert [link.replica(node).membership.changes for node in range(5)] == [[1, 1, 1, 2, 1]] * 5
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    assert DynamoSettings(n=4).problems(3) and DynamoSettings(r=4).problems(5) and DynamoSettings(w=3, n=2).problems(5)
+    assert not any(DynamoSettings().problems(nodes) for nodes in (1, 2, 3, 100))
+
+
+# ---- in the engine ------------------------------------------------------------------------------------------------------------------
+
+
+def storm(number: int, nodes: int = 5) -> tuple[Fault, ...]:
+    """Random faults of all kinds between 1 and 8 s."""
+    hat = Stream(number, "storm")
+    faults = []
+    for _ in range(5):
+        kind = ("partition", "partition", "crash-process", "crash-host", "pause", "slow", "skew")[hat.below(7)]
+        shape = ("halves", "isolate", "one-way", "ring", "bridge", "flapping", "0,1|2,3,4")[hat.below(7)]
+        some = () if kind == "partition" else (hat.below(nodes),)
+        faults.append(Fault(kind=kind, at_us=S + hat.below(4 * S), for_us=200_000 + hat.below(3 * S), shape=shape, nodes=some,  # type: ignore[arg-type]
+                            period_us=300_000, factor=10, service_us=300, offset_us=hat.below(400_000) - 200_000))
+    return tuple(faults)
+
+
+def scenario(policy: str, faults: tuple[Fault, ...], quiet_us: int = 15 * S, **settings: Any) -> Scenario:
+    return Scenario(policy=policy, settings={"partitioner": "key_number", **settings}, nodes=5, faults=faults, duration_us=10 * S, quiet_us=quiet_us,
+                    workload=Workload(rate=8, keys=5)).resolved()
+
+
+@clients
+@pytest.mark.parametrize("number", range(4))
+def test_both_engines_leave_the_same_bytes(client: str, number: int) -> None:
+    one = scenario(DYNAMO, storm(number), 2 * S, client=client)
+    assert simulate(one, number).digest() == simulate_in_windows(one, number).digest()
+
+
+def converged(record: Record) -> bool:
+    """Whether all final reads of a key agree, nothing acknowledged is lost, and no replica lacks what another has."""
+    seen: dict[str | None, set[str]] = {}
+    for op in record.history:
+        if op.final:
+            seen.setdefault(op.key, set()).add(f"{op.type} {op.result}")
+    row = measure(record)
+    return all(len(found) == 1 for found in seen.values()) and row["lost_writes"] == 0 and row["divergence_final"] == 0
+
+
+def resolved(record: Record) -> bool:
+    """Converged; and no read long after heal finds many siblings: a merging client's writes superseded them."""
+    late = [op.result for op in record.history if op.final and isinstance(op.result, list)]
+    return converged(record) and all(len(found) <= 3 for found in late)
+
+
+def remembered(record: Record) -> bool:
+    """Converged, and what was acknowledged is what is read in the end."""
+    return converged(record) and measure(record)["stale_reads_final"] == 0
+
+
+@clients
+def test_storms_end_in_agreement_and_lose_nothing(client: str) -> None:
+    for number in range(4):
+        assert converged(simulate(scenario(DYNAMO, storm(number), 30 * S, client=client), number)), number
+
+
+CUT = (Fault(at_us=2 * S, for_us=6 * S, shape="0,1|2,3,4"),)
+ONE_DOWN = (Fault(kind="crash-host", at_us=2 * S, for_us=8 * S, nodes=(0,)),)
+CRASHES = tuple(Fault(kind="crash-process", at_us=9 * S, for_us=S, nodes=(node,)) for node in range(5))
+
+
+@clients
+def test_every_node_of_both_sides_goes_on_through_a_cut(client: str) -> None:
+    """But for what was under way when the silence began, and not yet found out."""
+    row = measure(simulate(scenario(DYNAMO, CUT, client=client), 1))
+    assert row["availability_during"] > 0.9 and row["convergence_censored"] is False and row["conflicts"] > 0
+
+
+@pytest.mark.parametrize("mutant, faults, settings, check", [
+    ("DropsHints", ONE_DOWN, {"anti_entropy_interval": "0s", "read_repair": False}, converged),
+    ("LastArrivalWins", CUT, {}, converged),
+    ("NoContext", CUT, {}, resolved),
+    ("ForgetsItsDisk", CRASHES, {"client": "last-write-wins"}, remembered),
+])
+def test_the_mutant_is_exposed_and_the_sound_policy_is_not(mutant: str, faults: tuple[Fault, ...], settings: dict[str, Any], check: Any) -> None:
+    seeds = range(3)
+    assert all(check(simulate(scenario(DYNAMO, faults, **settings), seed)) for seed in seeds)
+    assert not all(check(simulate(scenario("dynamo_mutants:" + mutant, faults, **settings), seed)) for seed in seeds)
