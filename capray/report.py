@@ -23,6 +23,7 @@ from capray.plot_style import show
 from capray.plot_trial import spacetime, timeline
 from capray.record import Record
 from capray.report_definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
+from capray.report_evidence import evidence_of
 from capray.report_page import write_page
 from capray.report_table import embedded, trials_table
 from capray.report_theory import expectations
@@ -256,12 +257,15 @@ def _cell(text: str) -> str:
 def _trials(trials: Sequence[tuple[str, Record]]) -> str:
     if not trials:
         return ""
-    options, data, left, spent = [], [], [], 0
+    options, data, left, spent, words = [], [], [], 0, []
     most = TRIAL_BYTES // len(trials) // 110  # operations whose hover text fits
     for i, (title, record) in enumerate(trials):
         found = [("timeline", timeline(record, title, len(record.history) <= most).to_json())] + (
             [("spacetime", spacetime(record, title=title).to_json())] if record.trace else []
         )
+        why = evidence_of(record, title)
+        if why is not None:
+            found.append(("evidence", why[0].to_json()))
         size = sum(len(text) for _, text in found)
         if spent + size > TRIAL_BYTES and i:
             left.append(title)
@@ -269,15 +273,18 @@ def _trials(trials: Sequence[tuple[str, Record]]) -> str:
         spent += size
         options.append(f"<option value={i}>{html.escape(title)}</option>")
         data += [embedded(f"{kind}-{i}", text) for kind, text in found]
+        if why is not None:
+            words.append(f"<details><summary>Why {html.escape(title)} was not linearizable, as text</summary><pre>{html.escape(why[1])}</pre></details>")
     note = f"<p class=faint>Left out for size: {html.escape('; '.join(left))}.</p>" if left else ""
     return (
         "<section id=single><h2>Single trials</h2><p class=caption>One trial at a time. Above: every operation at the time it was asked, a lane "
         "for each node and in it a row for each outcome; "
         "the fault is shaded, and a heavy line parts the sides. Below it the divergence of replicas. Then the messages between the nodes when the "
         "cut begins: slanted lines from sender to "
-        f"receiver, crossed or open ends where a message was dropped or held up.</p><div class=controls><label>Trial <select "
+        "receiver, crossed or open ends where a message was dropped or held up. Last, for a trial that was not linearizable, the smallest window that proves it: "
+        f"operations as bars by process, the offending values marked, the longest linearizable prefix shaded.</p><div class=controls><label>Trial <select "
         f"id=trial-pick>{''.join(options)}</select></label></div>"
-        f"<div class=plot id=timeline></div><div class=plot id=spacetime></div>{note}{''.join(data)}</section>"
+        f"<div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div>{''.join(words)}{note}{''.join(data)}</section>"
     )
 
 

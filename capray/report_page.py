@@ -74,7 +74,7 @@ JS = r"""
   const pick = $('trial-pick');
   function showTrial() {
     const at = +pick.value;
-    for (const kind of ['timeline', 'spacetime']) {
+    for (const kind of ['timeline', 'spacetime', 'evidence']) {
       const box = $(kind), data = $(kind + '-' + at);
       box.hidden = !data;
       if (!data) continue;

@@ -36,7 +36,7 @@ LAYERS = [
 ]
 # Modules that belong to a place of that list under another name.
 PLACES = {
-    "edn": "history", "rounds": "actors", "report_definitions": "report", "report_table": "report", "report_theory": "report", "pbs": "studies", "pbs_study": "studies",
+    "edn": "history", "rounds": "actors", "report_definitions": "report", "report_table": "report", "report_theory": "report", "report_evidence": "report", "pbs": "studies", "pbs_study": "studies",
     "pbs_report": "studies", "elections": "studies", "report_page": "report", "report_replay": "store", "testing_wire": "testing", "plot_data": "plots", "plot_signature": "plots", "plot_style": "plots", "plot_trial": "plots",
     "metrics": "measures", "availability": "measures", "inconsistency": "measures", "divergence": "measures", "phases": "measures", "acknowledged": "measures",
     "holdings": "measures", "ordered": "measures", "allowed": "measures", "foreign": "measures",

@@ -396,3 +396,15 @@ def test_the_page_of_a_thousand_trials_costs_less_than_two_seconds_to_open(brows
     browser.cdp("Performance.disable")
     assert spent["TaskDuration"] < 2 and "1026 of 1026" in browser.js("return document.getElementById('matching').textContent")
     assert browser.errors() == []
+
+
+def test_a_trial_that_is_not_linearizable_says_why_with_the_smallest_window() -> None:
+    from capray.report_evidence import evidence_of
+    from capray.scenario import from_dict
+    from capray.trial import simulate
+
+    cut = {"nodes": 5, "faults": [{"shape": "majority", "at": "2s", "for": "5s"}]}
+    stale = simulate(from_dict({**cut, "policy": "cassandra", "settings": {"replication_factor": 5}}), 1)
+    found = evidence_of(stale, "a title")
+    assert found is not None and len(found[0].data) >= 1 and "key k" in found[1] and "> " in found[1]
+    assert evidence_of(simulate(from_dict({**cut, "policy": "abd"}), 1), "a title") is None
