@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from capray.errors import InputError
-from capray.record import Operation, Record
+from capray.record import Record
 from capray.rounds import HostsDied, NodeActor, Opening, Rounds, living, tune
 from capray.scenario import Scenario
 from capray.trial import simulate
@@ -37,7 +37,6 @@ CLOSING = 2  # trials of a cohort that hand in what they leave, at most, in one 
 Outcome = Record | str  # a trial's record, or why it failed
 
 _record_decoder = msgspec.msgpack.Decoder(Record)
-_operation_decoder = msgspec.msgpack.Decoder(Operation)
 
 
 def start_ray(address: str | None = None) -> None:
@@ -129,9 +128,9 @@ class NetworkActor:
     # ---- many trials -----------------------------------------------------------------------------------------------------------------
     def run(self, jobs: list[Job], in_flight: int) -> Iterator[tuple[int, bytes, str, int]]:
         """Run every job, at most `in_flight` at once; yield (key, record as MessagePack, error, rounds) as each ends, in no fixed order."""
-        self.waiting = deque(jobs)
+        self.waiting = deque(sorted(jobs, key=lambda job: -job[1].nodes))
         self.cohorts = [_Cohort() for _ in range(COHORTS)]
-        self.prepare(max(scenario.nodes for _, scenario, _ in jobs))
+        self.prepare(self.waiting[0][1].nodes)
         share = max(1, in_flight // COHORTS)
         while True:
             for cohort in self.cohorts:
@@ -147,7 +146,7 @@ class NetworkActor:
                 return
 
     def _fill(self, cohort: _Cohort, share: int) -> None:
-        while self.waiting and len(cohort.trials) < share:
+        while self.waiting and len(cohort.trials) < share and self._admits(self.waiting[0][1].nodes):
             job = self.waiting.popleft()
             self.slots += 1
             self.keys[self.slots] = job
@@ -161,7 +160,7 @@ class NetworkActor:
 
     def _submit(self, cohort: _Cohort) -> None:
         """Plan the next window of each trial and hand each node actor its part, all in one round."""
-        if not cohort.trials:
+        if not cohort.trials or not self._fit():
             return
         orders: dict[int, list[Any]] = {}
         closes: dict[int, list[tuple[int, int]]] = {}
@@ -181,11 +180,26 @@ class NetworkActor:
         opens, cohort.opens = cohort.opens, {}
         self.rounds += 1
         handing_in = {self._host_of(node) for slot in cohort.left for node in range(cohort.trials[slot].scenario.nodes)}
-        if self.graph is None:
-            self.graph = Rounds(self.hosts)
+        assert self.graph is not None
         cohort.round = self.graph.submit([
             pickle.dumps((opens.get(host, []), _encode(orders.get(host, [])), closes.get(host, [])))
-            if host in orders or host in opens or host in handing_in else b"" for host in range(len(self.hosts))])
+            if host in orders or host in opens or host in handing_in else b"" for host in range(len(self.graph.hosts))])
+
+    def _admits(self, nodes: int) -> bool:
+        """Clusters of one size at a time, the largest first: a round over 25 actors costs many times one over 5, also for the trials that need only 5."""
+        host = self._host_of(nodes - 1)
+        return all(self._host_of(trial.scenario.nodes - 1) == host for cohort in self.cohorts for trial in cohort.trials.values())
+
+    def _fit(self) -> bool:
+        """A graph over just the node actors that the trials in flight need.  False while a round is still under way on another."""
+        needed = max(self._host_of(trial.scenario.nodes - 1) + 1 for cohort in self.cohorts for trial in cohort.trials.values())
+        if self.graph is not None and needed != len(self.graph.hosts):
+            if any(cohort.round is not None for cohort in self.cohorts):
+                return False
+            self._take_down()
+        if self.graph is None:
+            self.graph = Rounds(self.hosts[:needed])
+        return True
 
     def _collect(self, cohort: _Cohort) -> list[tuple[int, bytes, str, int]]:
         """Take the reports of a round; judge what was sent; give back the trials that are complete."""
@@ -310,49 +324,6 @@ class NetworkActor:
     def state(self) -> dict[str, int]:
         """Counts: hosts, replaced hosts, rounds."""
         return {"hosts": len(self.hosts), "replaced": self.replaced, "rounds": self.rounds}
-
-
-class HandDriven:
-    """One trial on actors of its own, driven by hand from here: what the interactive cluster runs on with `engine="actors"`."""
-
-    def __init__(self, scenario: Scenario, seed: int, address: str | None = None) -> None:
-        start_ray(address)
-        self.network = ray.remote(NetworkActor).options(num_cpus=0).remote()
-        ray.get(self.network.open.remote(scenario, seed))
-
-    def advance(self, until: int) -> None:
-        """Run everything up to and including `until`."""
-        ray.get(self.network.advance.remote(until))
-
-    def ask(self, at: int, node: int, f: str, key: str, value: Any, step: int) -> tuple[int, Operation]:
-        """Ask, and let time pass in steps until the operation is over.  Returns when that is, and the operation."""
-        now, operation = ray.get(self.network.ask.remote(at, node, f, key, value, step))
-        return int(now), _operation_decoder.decode(operation)
-
-    def begin_fault(self, at: int, fault: Any) -> int:
-        """A fault begins now; its index."""
-        return int(ray.get(self.network.begin_fault.remote(at, fault)))
-
-    def end_fault(self, at: int, index: int) -> None:
-        """A fault ends now."""
-        ray.get(self.network.end_fault.remote(at, index))
-
-    def peek(self, node: int, key: str) -> Any:
-        """What a replica holds; None where its process is down."""
-        return ray.get(self.network.peek.remote(node, key))
-
-    def roles(self) -> dict[int, str]:
-        """The newest role that each node announced."""
-        return dict(ray.get(self.network.roles.remote()))
-
-    def record(self, end: int) -> Record:
-        """All that happened up to `end`."""
-        return _record_decoder.decode(ray.get(self.network.record.remote(end)))
-
-    def close(self) -> None:
-        """End the actors."""
-        if ray.is_initialized():
-            ray.kill(self.network)
 
 
 class Fleet:

@@ -24,7 +24,7 @@ STEP_US = 1_000  # time moves in such steps while an answer is awaited
 
 
 class ByHand(Protocol):
-    """What drives the trial: in this process, or on actors (capray.actors.HandDriven)."""
+    """What drives the trial: in this process, or on actors (capray.byhand.HandDriven)."""
 
     def advance(self, until: int) -> None: ...
     def ask(self, at: int, node: int, f: str, key: str, value: Any, step: int) -> tuple[int, Operation]: ...
@@ -113,7 +113,7 @@ class Cluster:
         if engine == "local":
             self.engine = InProcess(self.scenario, seed)
         elif engine == "actors":
-            from capray.actors import HandDriven
+            from capray.byhand import HandDriven
 
             self.engine = HandDriven(self.scenario, seed, address)
         else:

@@ -55,7 +55,7 @@ GRIDS: dict[str, tuple[Grid, ...]] = {
     "default": (
         Grid(nodes=(5,), durations=ALL_DURATIONS, base=_workload(2)),
         Grid(nodes=(3, 9), durations=("0s", "5s", "20s", "90s"), base=_workload(1)),
-        Grid(nodes=(25,), durations=("0s", "20s"), base=_workload(0.2)),
+        Grid(nodes=(25,), durations=("0s", "5s"), base={**_workload(0.2), "quiet_us": 2_000_000}),
     ),
     "full": (
         Grid(nodes=(3, 5, 9), durations=ALL_DURATIONS, base=_workload(20)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -162,7 +162,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def _without_defaults(value: Any) -> Any:
     """A struct as nested dicts of its non-default fields, recursively."""
     if isinstance(value, msgspec.Struct):
-        kept = {f.name: _without_defaults(getattr(value, f.name)) for f in msgspec.structs.fields(value)
+        kept = {f.name: _without_defaults(getattr(value, f.name)) for f in fields_of(type(value)).values()
                 if f.required or getattr(value, f.name) != _default(type(value), f.name)}
         tag = value.__struct_config__.tag
         return {**kept, "tag": tag} if tag else kept
@@ -174,15 +174,21 @@ def _without_defaults(value: Any) -> Any:
 
 
 def _default(struct: type[msgspec.Struct], name: str) -> Any:
-    for field in msgspec.structs.fields(struct):
-        if field.name == name:
-            return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-    return msgspec.NODEFAULT
+    field = fields_of(struct).get(name)
+    if field is None:
+        return msgspec.NODEFAULT
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+@lru_cache(maxsize=256)
+def fields_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """A struct's fields by name; msgspec evaluates every annotation anew at each call, which costs milliseconds."""
+    return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
 def settings_of(policy: type[Replica], given: dict[str, Any]) -> Settings:
     """A policy's settings from what a user wrote.  Raises InputError naming an unknown setting or a value that does not fit."""
-    fields = {field.name: field for field in msgspec.structs.fields(policy.Settings)}
+    fields = fields_of(policy.Settings)
     out: dict[str, Any] = {}
     for name, value in given.items():
         field = fields.get(name) or fields.get(name + "_us")

@@ -36,7 +36,7 @@ LAYERS = [
 ]
 # Modules that belong to a place of that list under another name.
 PLACES = {
-    "edn": "history", "rounds": "actors", "report_definitions": "report", "report_table": "report", "report_theory": "report", "report_evidence": "report", "pbs": "studies", "pbs_study": "studies",
+    "edn": "history", "rounds": "actors", "byhand": "actors", "report_definitions": "report", "report_table": "report", "report_theory": "report", "report_evidence": "report", "pbs": "studies", "pbs_study": "studies",
     "pbs_report": "studies", "elections": "studies", "report_page": "report", "report_replay": "store", "testing_wire": "testing", "plot_data": "plots", "plot_signature": "plots", "plot_style": "plots", "plot_trial": "plots",
     "metrics": "measures", "availability": "measures", "inconsistency": "measures", "divergence": "measures", "phases": "measures", "acknowledged": "measures",
     "holdings": "measures", "ordered": "measures", "allowed": "measures", "foreign": "measures",
@@ -79,7 +79,7 @@ def test_a_module_imports_only_from_its_left(path):
 
 def test_ray_is_imported_only_by_the_actors_and_the_baselines():
     users = {path.stem for path in FILES for module, _ in imports(path) if module.split(".")[0] == "ray"}
-    assert users <= {"actors", "rounds", "baselines", "pbs_study"}  # pbs_study runs batches, not trials, as tasks
+    assert users <= {"actors", "rounds", "byhand", "baselines", "pbs_study"}  # pbs_study runs batches, not trials, as tasks
 
 
 def test_replicas_see_no_clock_no_randomness_no_network_and_no_ray():
