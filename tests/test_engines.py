@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from capray.errors import InputError
@@ -139,6 +140,9 @@ def draw_scenario(number: int) -> Scenario:
     policy = pick(HERE)
     link = Link(floor_us=base.floor_us, latency=base.latency, by_class=base.by_class, regions=base.regions, transport=transport,
                 loss=pick((0.0, 0.0, 0.02)), duplication=pick((0.0, 0.0, 0.02)) if policy in ("abd", "cassandra") else 0.0)
+    if transport == "datagram" and not load(policy).datagrams:
+        link = msgspec.structs.replace(link, transport="tcp")
+        transport = "tcp"
     speaks = load(policy).transport if transport == "policy" else transport
     modes = ("policy", "drop", "deliver", "hold") + (("tcp",) if speaks == "tcp" else ())
     return Scenario(policy=policy, nodes=nodes, link=link, disk=pick(list(DISKS)), faults=tuple(faults), cut_mode=pick(modes), duration_us=8 * S, quiet_us=S,
