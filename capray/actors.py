@@ -15,7 +15,7 @@ import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -403,7 +403,5 @@ def run_local(jobs: Iterable[Job]) -> Iterator[tuple[int, Outcome, int]]:
     for key, scenario, seed in jobs:
         yield key, attempt(scenario, seed), 0
 
-
-Runner = Callable[[Iterable[Job]], Iterator[tuple[int, Outcome, int]]]
 
 __all__ = ["NEVER", "Fleet", "NetworkActor", "NodeActor", "run_local", "run_tasks", "start_ray"]

@@ -7,7 +7,7 @@ A trial that two points share (no partition: every shape is the same) is run onc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,6 @@ def measured(scenario: Scenario, record: Record) -> Row:
     return row
 
 
-Runner = Iterable[tuple[int, Record, int]]
 Progress = Callable[[int, int, int, Row | None], None]  # (trials done, trials in all, messages so far, newest row)
 
 
