@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from capray.acknowledged import acknowledged
-from capray.availability import Row, measure_availability, share
-from capray.divergence import Sample, convergence, curve, divergence
-from capray.holdings import holdings
-from capray.inconsistency import measure_inconsistency
-from capray.ordered import ordered_staleness
-from capray.phases import Calendar
+from capray.measures.acknowledged import acknowledged
+from capray.measures.availability import Row, measure_availability, share
+from capray.measures.divergence import Sample, convergence, curve, divergence
+from capray.measures.holdings import holdings
+from capray.measures.inconsistency import measure_inconsistency
+from capray.measures.ordered import ordered_staleness
+from capray.measures.phases import Calendar
 from capray.record import FaultWindow, Operation, Record
 
 __all__ = ["Measurement", "divergence_curve", "measure", "measure_history"]
@@ -27,9 +27,9 @@ Measurement = dict[str, Any]  # int, float, str, bool or None by column
 def measure(record: Record, initial: Any = None) -> Measurement:
     """A trial's measurement.  `initial` is what every key holds at first.
 
-    Columns: METRICS.md's; each narrowed by phase, side and kind as far as that makes sense (capray.phases.column); with them
+    Columns: METRICS.md's; each narrowed by phase, side and kind as far as that makes sense (capray.measures.phases.column); with them
     `fault_touched_nothing`, `*_censored` (true where the event never came, so the duration is null), `stale_reads_final`,
-    `never_visible_writes`, and the stale reads by the store's own order (`stale_reads_ordered`, ...; capray.ordered).
+    `never_visible_writes`, and the stale reads by the store's own order (`stale_reads_ordered`, ...; capray.measures.ordered).
     """
     calendar = Calendar(record.faults, record.nodes)
     row = _from_history(record.history, calendar, initial)

@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.subplots import make_subplots
 
-from capray.plot_data import DEFAULT_DEADLINE_US, Estimate, LogLike, Point, Row, estimate, first_known, labels, line, main_size, ordered, sizes, tidy
-from capray.plot_signature import signature, triangle
-from capray.plot_style import FAINT, Look, bars, chooser, dodge, duration_ticks, heading, legend_room, looks, show, show_value, style, value_ticks
+from capray.figures.data import DEFAULT_DEADLINE_US, Estimate, LogLike, Point, Row, estimate, first_known, labels, line, main_size, ordered, sizes, tidy
+from capray.figures.signature import signature, triangle
+from capray.figures.style import FAINT, Look, bars, chooser, dodge, duration_ticks, heading, legend_room, looks, show, show_value, style, value_ticks
 
 __all__ = ["allowed", "availability", "figures", "heatmap", "inconsistency", "signature", "triangle", "write_pngs"]
 

@@ -1,7 +1,7 @@
 """A sweep's table and a few of its trials -> one page that opens offline: what was run, the figures, every trial, every definition.
 
 Decides: what the page says and how large it may be.  May not know: how trials are run, how figures are drawn.
-The page stays under 10 MB: plotly.js once (4.8 MB), the table within capray.report_table.TABLE_BYTES (what does not fit is named, and is in
+The page stays under 10 MB: plotly.js once (4.8 MB), the table within capray.reporting.table.TABLE_BYTES (what does not fit is named, and is in
 table.parquet), single trials within TRIAL_BYTES (what each operation was is left out first, then whole trials, and so said).
 """
 
@@ -17,16 +17,16 @@ import plotly.graph_objects as go
 
 from capray import plots
 from capray.errors import show_us
-from capray.plot_data import DEFAULT_DEADLINE_US, Row, estimate, healthy, labels, ordered, partitioned, share_linearizable, sizes, tidy
-from capray.plot_signature import counterexamples
-from capray.plot_style import show
-from capray.plot_trial import spacetime, timeline
+from capray.figures.data import DEFAULT_DEADLINE_US, Row, estimate, healthy, labels, ordered, partitioned, share_linearizable, sizes, tidy
+from capray.figures.signature import counterexamples
+from capray.figures.style import show
+from capray.figures.trial import spacetime, timeline
 from capray.record import Record
-from capray.report_definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
-from capray.report_evidence import evidence_of
-from capray.report_page import write_page
-from capray.report_table import embedded, trials_table
-from capray.report_theory import expectations
+from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
+from capray.reporting.evidence import evidence_of
+from capray.reporting.page import write_page
+from capray.reporting.table import embedded, trials_table
+from capray.reporting.theory import expectations
 
 MOST_DIFFERENCES = 500
 TRIAL_BYTES = 2_200_000

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from capray import __version__
-from capray.allowed import allowed_columns
 from capray.errors import InputError, duration_us, wrong
 from capray.faults import FIELD_DURATIONS, Fault, draw_duration
+from capray.measures.allowed import allowed_columns
 from capray.metrics import measure
 from capray.record import Record
-from capray.report_replay import replay_command
+from capray.replay import replay_command
 from capray.scenario import Scenario, from_dict, with_units
 from capray.store import FORMAT, Results, Row
 

@@ -23,7 +23,7 @@ from capray.sweep import Sweep, points, run_sweep, scenario_of
 
 PLAIN_EVERY_S = 10.0
 # Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows` and `draw(directory) -> page` are.
-STUDIES = {"pbs": ("capray.pbs_study", "capray.pbs_report"), "elections": ("capray.elections", "capray.elections")}
+STUDIES = {"pbs": ("capray.studies.pbs_study", "capray.studies.pbs_report"), "elections": ("capray.studies.elections", "capray.studies.elections")}
 
 
 def command_line() -> str:

@@ -23,8 +23,8 @@ import msgspec
 
 from capray.errors import duration_us, wrong
 from capray.experiment import main, parser
-from capray.pbs import MOST_COORDINATORS, VERSIONS, Setup
-from capray.pbs_study import Anchor, Study, measures, pools, run_study
+from capray.studies.pbs import MOST_COORDINATORS, VERSIONS, Setup
+from capray.studies.pbs_study import Anchor, Study, measures, pools, run_study
 from capray.sweeping import Progress, command_line
 
 SAMPLES = {"ci": 3_000, "default": 60_000, "full": 2_000_000}
@@ -164,7 +164,7 @@ def script() -> int:
         digest, rows = run_study(wanted, anchors, directory, given.engine, given.address, progress, command_line())
     finally:
         progress.close()
-    from capray.pbs_report import draw
+    from capray.studies.pbs_report import draw
 
     page = draw(directory)
     report(rows, anchors, wanted, given.json)

@@ -1,6 +1,6 @@
 """How long is Raft without a leader?  Figure 16 of Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", ATC 2014.
 
-The members are capray's `etcd` policy under that paper's set-up (capray/policies/raft_staged.py): 5 servers, election timeouts uniform on a range,
+The members are capray's `etcd` policy under that paper's set-up (capray/policies/etcd/raft_staged.py): 5 servers, election timeouts uniform on a range,
 drawn anew at each restart; heartbeats every half of the smallest timeout; 2 of the 4 survivors with shorter logs; the leader dies at a random time
 between two heartbeats; no pre-vote, no check-quorum, and a higher term does not restart the election timer, as in that paper's figure 2.  Each
 message takes U(2, 3) ms, and a vote 8 ms more, the time to persist it ("broadcast about 15 ms"); messages do not wait for each other (a thread a
@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from capray.elections import PUBLISHED, SPLIT_LATENCY_US, SPLITS, draw, judged, judged_split, run_elections, times
 from capray.errors import wrong
 from capray.experiment import main, parser
+from capray.studies.elections import PUBLISHED, SPLIT_LATENCY_US, SPLITS, draw, judged, judged_split, run_elections, times
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import command_line
 
@@ -96,7 +96,7 @@ def staged(label: str, policy: str, low: int, high: int, link: dict[str, Any], s
                 "check_quorum": False, "reset_timer_on_new_term": False}
     faults = [{"kind": "crash-host", "at_us": 0, "on_role": "doomed", "nodes": [0]},
               {"kind": "pause", "at_us": 0, "on_role": "leader", "nodes": list(range(1, servers))}]
-    return Variant(label=label, policy=f"capray.policies.raft_staged:{policy}", settings=settings, shape="none",
+    return Variant(label=label, policy=f"capray.policies.etcd.raft_staged:{policy}", settings=settings, shape="none",
                    base={"link": link, "faults": faults, "trace_us": [0, LIMIT_US]})
 
 

@@ -33,8 +33,8 @@ from plotly.subplots import make_subplots
 from capray.errors import duration_us, wrong
 from capray.experiment import main, parser
 from capray.faults import SHAPES, parse_groups
-from capray.phases import is_ok, kind_of
-from capray.plot_style import FAINT, INK, looks, style
+from capray.figures.style import FAINT, INK, looks, style
+from capray.measures.phases import is_ok, kind_of
 from capray.record import Operation, Record
 from capray.store import Results, Row
 from capray.sweep import Grid, Sweep, Variant, run_sweep
@@ -54,7 +54,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "zookeeper": ("zookeeper", {"tick_phase": "1.7s"}),  # the measured cuts came so late in the leader's tick
     "zookeeper_1s": ("zookeeper", {"tick_phase": "1.7s", "sessions": "shared"}),
     "zookeeper_sync": ("zookeeper", {"tick_phase": "1.7s", "read_mode": "sync"}),
-    "redis": ("capray.policies.redis:Redis", {"down_after": "5s", "quorum": 3}),
+    "redis": ("capray.policies.redis.replica:Redis", {"down_after": "5s", "quorum": 3}),
     "postgres": ("postgres", {}),
 }
 CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")

@@ -23,13 +23,13 @@ import plotly.graph_objects as go
 
 from capray.errors import duration_us, wrong
 from capray.experiment import main, parser
-from capray.plot_style import looks, style
+from capray.figures.style import looks, style
 from capray.stats import summary
 from capray.store import Row
 from capray.sweep import Grid, Sweep, Variant, run_sweep
 from capray.sweeping import Progress, command_line, draw
 
-POLICY = "capray.policies.redis:Redis"
+POLICY = "capray.policies.redis.replica:Redis"
 CUTS = {"ci": ("10s", "30s"), "default": ("10s", "20s", "30s", "60s"), "full": ("10s", "15s", "20s", "30s", "45s", "60s", "120s")}
 SEEDS = {"ci": 3, "default": 8, "full": 50}
 SECOND = 1_000_000

@@ -20,8 +20,8 @@ from plotly.subplots import make_subplots
 
 from capray.errors import duration_us, wrong
 from capray.experiment import main, parser
-from capray.plot_data import LogLike
-from capray.plot_style import FAINT, dodge, legend_room, looks, style
+from capray.figures.data import LogLike
+from capray.figures.style import FAINT, dodge, legend_room, looks, style
 from capray.stats import summarize
 from capray.store import Row
 from capray.sweep import Grid, Sweep, Variant, run_sweep

@@ -26,8 +26,8 @@ from plotly.subplots import make_subplots
 
 from capray.errors import duration_us, show_us, wrong
 from capray.experiment import main, parser
-from capray.phases import is_ok, kind_of
-from capray.plot_style import FAINT, INK, looks, style
+from capray.figures.style import FAINT, INK, looks, style
+from capray.measures.phases import is_ok, kind_of
 from capray.record import Record
 from capray.stats import summarize
 from capray.store import Results, Row

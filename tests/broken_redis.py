@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from capray.policies.redis import Redis
-from capray.policies.redis_failover import Failover
-from capray.policies.redis_messages import Psync
-from capray.policies.redis_replication import Server
-from capray.policies.redis_sentinel import Sentinel
-from capray.policies.redis_watched import Watched
+from capray.policies.redis.failover import Failover
+from capray.policies.redis.messages import Psync
+from capray.policies.redis.replica import Redis
+from capray.policies.redis.replication import Server
+from capray.policies.redis.sentinel import Sentinel
+from capray.policies.redis.watched import Watched
 from capray.replica import Request
 from capray.scenario import Scenario, from_dict
 

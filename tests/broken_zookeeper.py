@@ -4,13 +4,13 @@ directory on the path) and for test_policy_zookeeper.py; SCHEDULES has, for each
 from __future__ import annotations
 
 from capray.faults import Fault
-from capray.policies import zab_learner
-from capray.policies.zab_election import Election
-from capray.policies.zab_leader import Leader
-from capray.policies.zab_learner import SERVING, Learner
-from capray.policies.zab_messages import Ack, Notification, Proposal, Snap, Trunc
-from capray.policies.zab_peer import QuorumPeer
-from capray.policies.zookeeper import ZooKeeper
+from capray.policies.zookeeper import zab_learner
+from capray.policies.zookeeper.replica import ZooKeeper
+from capray.policies.zookeeper.zab_election import Election
+from capray.policies.zookeeper.zab_leader import Leader
+from capray.policies.zookeeper.zab_learner import SERVING, Learner
+from capray.policies.zookeeper.zab_messages import Ack, Notification, Proposal, Snap, Trunc
+from capray.policies.zookeeper.zab_peer import QuorumPeer
 
 
 class HalfIsEnough(ZooKeeper):

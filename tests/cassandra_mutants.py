@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies import ring
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_reads import PendingRead, Reads
-from capray.policies.cells import ABSENT, Cell, order, same
-from capray.policies.hints import Hints
+from capray.policies.cassandra.cells import ABSENT, Cell, order, same
+from capray.policies.cassandra.hints import Hints
+from capray.policies.cassandra.reads import PendingRead, Reads
+from capray.policies.cassandra.replica import Cassandra
 
 
 class QuorumOfHalf(Cassandra):

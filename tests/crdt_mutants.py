@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.crdt import Acknowledge, Crdt
-from capray.policies.crdt_types import mv_join
+from capray.policies.crdt.replica import Acknowledge, Crdt
+from capray.policies.crdt.types import mv_join
 
 
 class AcknowledgesUnread(Crdt):

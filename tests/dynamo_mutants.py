@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies import vector_clock
-from capray.policies.dynamo import Dynamo
-from capray.policies.dynamo_handoff import Handoff
+from capray.policies.dynamo.handoff import Handoff
+from capray.policies.dynamo.replica import Dynamo
 from capray.policies.vector_clock import Clock, Version
 
 

@@ -7,9 +7,9 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_settings import CassandraSettings
-from capray.policies.gossip import SAMPLES, ArrivalWindow
+from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
 from capray.replica import CONNECT, SET_TIMER
 from capray.streams import Stream
 from capray.testing import FakeLink

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.cassandra_messages import HintMessage
-from capray.policies.cassandra_settings import CassandraSettings
-from capray.policies.hints import PAGE_BYTES, Hints
+from capray.policies.cassandra.hints import PAGE_BYTES, Hints
+from capray.policies.cassandra.messages import HintMessage
+from capray.policies.cassandra.settings import CassandraSettings
 
 S = 1_000_000
 

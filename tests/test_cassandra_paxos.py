@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_settings import CassandraSettings
-from capray.policies.paxos import Paxos
+from capray.policies.cassandra.paxos import Paxos
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
 from capray.streams import Stream
 from capray.testing import FakeLink
 

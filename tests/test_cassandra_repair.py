@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capray.policies import merkle
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_settings import CassandraSettings
-from capray.policies.cells import Cell
+from capray.policies.cassandra.cells import Cell
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
 from capray.testing import FakeLink
 
 S = 1_000_000
@@ -132,7 +132,7 @@ def test_repair_within_gc_grace_prevents_that() -> None:
 
 
 def test_on_equal_timestamps_a_tombstone_wins_then_the_larger_value() -> None:
-    from capray.policies.cells import order, wins
+    from capray.policies.cassandra.cells import order, wins
 
     live, other, dead = (5, "a", 0), (5, "b", 0), (5, None, 9)
     assert wins(dead, live) and not wins(live, dead)

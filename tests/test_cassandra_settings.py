@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_settings import CassandraSettings
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
 
 
 @pytest.mark.parametrize(

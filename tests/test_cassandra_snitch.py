@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capray.policies.snitch import OFFSETS, DynamicSnitch, LatencyPercentile, Reservoir
+from capray.policies.cassandra.snitch import OFFSETS, DynamicSnitch, LatencyPercentile, Reservoir
 
 S = 1_000_000
 MS = 1_000

@@ -1,4 +1,4 @@
-"""The lattices of capray.policies.crdt_types and vector clocks: join laws on states that replicas really reach, and brute-force twins."""
+"""The lattices of capray.policies.crdt.types and vector clocks: join laws on states that replicas really reach, and brute-force twins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capray.policies import crdt_types as t
 from capray.policies import vector_clock as vc
+from capray.policies.crdt import types as t
 
 NODES = 3
 # (do what, at which node, with what): 0 to 3 write, 4 remove, 5 and above merge another node's state or only its newest delta

@@ -13,9 +13,9 @@ import pytest
 
 from capray.compare import compare_rows, reproduce_directory
 from capray.errors import InputError
-from capray.pbs import Batch, Setup, batch_row, beyond, bounds, bucket, quantile, readers, scenario_of, writers
-from capray.pbs_report import draw
-from capray.pbs_study import Anchor, Job, Pool, Study, measures, pools, run_study
+from capray.studies.pbs import Batch, Setup, batch_row, beyond, bounds, bucket, quantile, readers, scenario_of, writers
+from capray.studies.pbs_report import draw
+from capray.studies.pbs_study import Anchor, Job, Pool, Study, measures, pools, run_study
 from capray.sweeping import draw as draw_any
 from capray.trial import Trial
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from capray.errors import InputError
-from capray.foreign import real_server_record
+from capray.measures.foreign import real_server_record
 from capray.metrics import measure
 from capray.sweep import points, scenario_of
 from capray.trial import simulate

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capray.allowed import allowed_by_node, allowed_columns, blocked_by, needed_replicas
 from capray.errors import InputError
+from capray.measures.allowed import allowed_by_node, allowed_columns, blocked_by, needed_replicas
 from capray.record import FaultWindow
 
 RING = {f"k{i}": (i, (i + 1) % 5, (i + 2) % 5) for i in range(5)}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from capray.availability import availability_of_nodes, quantile
+from capray.measures.availability import availability_of_nodes, quantile
+from capray.measures.phases import Calendar, column, sides_of
 from capray.metrics import measure_history
-from capray.phases import Calendar, column, sides_of
 from capray.record import FaultWindow, Operation
 
 MS = 1_000

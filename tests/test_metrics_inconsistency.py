@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capray.inconsistency import staleness
+from capray.measures.inconsistency import staleness
+from capray.measures.phases import Calendar
 from capray.metrics import measure_history
-from capray.phases import Calendar
 from capray.record import FaultWindow, Operation
 
 CUT = FaultWindow(kind="partition", at=1_000, until=2_000, groups=((0,), (1, 2)))

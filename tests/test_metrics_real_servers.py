@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from capray.errors import InputError
-from capray.foreign import real_server_index, real_server_record
+from capray.measures.foreign import real_server_index, real_server_record
+from capray.measures.ordered import stale_by_order
 from capray.metrics import Measurement, measure
-from capray.ordered import stale_by_order
 from capray.record import Record
 
 FOLDER = Path(__file__).parents[2] / "shared" / "reference" / "real_servers"

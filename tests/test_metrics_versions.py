@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from capray import acknowledged as acknowledged_module
-from capray import divergence as divergence_module
-from capray.divergence import GRACE_US, SAMPLE_US, sampling
+from capray.measures import acknowledged as acknowledged_module
+from capray.measures import divergence as divergence_module
+from capray.measures.divergence import GRACE_US, SAMPLE_US, sampling
 from capray.metrics import divergence_curve, measure
 from capray.record import FaultWindow, Operation, Record, Version
 

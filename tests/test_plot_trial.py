@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from capray.errors import InputError
-from capray.plot_trial import lanes, sides, spacetime, timeline
+from capray.figures.trial import lanes, sides, spacetime, timeline
 from capray.record import FaultWindow, Operation, Record, TraceEvent
 from capray.scenario import from_dict
 from capray.trial import simulate

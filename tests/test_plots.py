@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from capray import plots
-from capray.plot_data import Estimate, LogLike, estimate, line, main_size, ordered, partitioned, share_linearizable, thinned, tidy, value
-from capray.plot_signature import Shares, counterexamples, place, shares
-from capray.plot_style import bars, dodge, looks, show, show_value
+from capray.figures.data import Estimate, LogLike, estimate, line, main_size, ordered, partitioned, share_linearizable, thinned, tidy, value
+from capray.figures.signature import Shares, counterexamples, place, shares
+from capray.figures.style import bars, dodge, looks, show, show_value
 
 S = 1_000_000
 

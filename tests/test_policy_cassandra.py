@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from capray.policies import ring
-from capray.policies.cassandra import Cassandra
-from capray.policies.cassandra_settings import CassandraSettings
-from capray.policies.hints import Hints
+from capray.policies.cassandra.hints import Hints
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
 from capray.streams import Stream
 from capray.testing import FakeLink
 

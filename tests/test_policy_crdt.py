@@ -8,7 +8,7 @@ import pytest
 
 from capray.faults import Fault
 from capray.metrics import measure
-from capray.policies.crdt import LATTICES, Crdt, CrdtSettings
+from capray.policies.crdt.replica import LATTICES, Crdt, CrdtSettings
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.streams import Stream
@@ -18,7 +18,7 @@ from capray.windows import simulate_in_windows
 from capray.workload import Workload
 
 S = 1_000_000
-CRDT = "capray.policies.crdt:Crdt"
+CRDT = "capray.policies.crdt.replica:Crdt"
 by_type = pytest.mark.parametrize("type", list(LATTICES))
 by_replication = pytest.mark.parametrize("replication", ["delta", "state"])
 

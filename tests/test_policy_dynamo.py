@@ -11,8 +11,8 @@ import pytest
 
 from capray.faults import Fault
 from capray.metrics import measure
-from capray.policies.dynamo import Dynamo
-from capray.policies.dynamo_settings import DynamoSettings
+from capray.policies.dynamo.replica import Dynamo
+from capray.policies.dynamo.settings import DynamoSettings
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.streams import Stream
@@ -23,7 +23,7 @@ from capray.workload import Workload
 
 S = 1_000_000
 MINORITY = [[0, 1], [2, 3, 4]]
-DYNAMO = "capray.policies.dynamo:Dynamo"
+DYNAMO = "capray.policies.dynamo.replica:Dynamo"
 clients = pytest.mark.parametrize("client", ["merging", "last-write-wins"])
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
-from capray.policies.etcd import CONNECTION_LOST, LEADER_CHANGED, NOT_PROPOSED, TIMED_OUT, Etcd
-from capray.policies.etcd_settings import EtcdSettings
-from capray.policies.raft_messages import NONE, Append, AppendResponse, Entry, HardState, PreVote, Vote, VoteResponse
+from capray.policies.etcd.raft_messages import NONE, Append, AppendResponse, Entry, HardState, PreVote, Vote, VoteResponse
+from capray.policies.etcd.replica import CONNECTION_LOST, LEADER_CHANGED, NOT_PROPOSED, TIMED_OUT, Etcd
+from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import SEND
 from capray.scenario import Scenario, from_dict
 from capray.streams import Stream
@@ -391,7 +391,7 @@ def test_an_idle_cluster_keeps_its_streams() -> None:
 
 
 # ---- whole trials ------------------------------------------------------------------------------------------------------------------------------
-def scenario(policy: str = "capray.policies.etcd:Etcd", faults: tuple[dict[str, Any], ...] = (), **given: Any) -> Scenario:
+def scenario(policy: str = "capray.policies.etcd.replica:Etcd", faults: tuple[dict[str, Any], ...] = (), **given: Any) -> Scenario:
     return from_dict({"policy": policy, "nodes": 5, "duration": "22s", "workload": {"rate": 8, "keys": 2}, "faults": list(faults), "disk": "fsync-2ms", **given})
 
 

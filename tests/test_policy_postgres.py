@@ -11,7 +11,7 @@ import pytest
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
 from capray.faults import Fault
-from capray.policies.postgres import Postgres, PostgresSettings
+from capray.policies.postgres.replica import Postgres, PostgresSettings
 from capray.scenario import Scenario
 from capray.streams import Stream
 from capray.testing import FakeLink
@@ -363,7 +363,7 @@ def test_one_server_does_in_the_engine_what_the_measured_one_did() -> None:
         pytest.skip("../shared/reference is not beside the project")
     measured = json.loads(index.read_text())["postgres_leader_cut_D10"]["median"]
     cut = Fault(at_us=10 * S, for_us=10 * S, shape="0,1|2,3,4")
-    history = simulate(Scenario(policy="capray.policies.postgres:Postgres", nodes=5, faults=(cut,)).resolved(), 1).history
+    history = simulate(Scenario(policy="capray.policies.postgres.replica:Postgres", nodes=5, faults=(cut,)).resolved(), 1).history
     for side, name in (((0, 1), "min"), ((2, 3, 4), "maj")):
         for f in ("read", "write"):
             asked = [each for each in history if each.node in side and each.f == f and 10 * S <= each.invoke < 20 * S]

@@ -9,14 +9,14 @@ import pytest
 
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
-from capray.policies.redis import Redis
-from capray.policies.redis_failover import Failover, voted_leader
-from capray.policies.redis_history import shared_offset
-from capray.policies.redis_messages import NOBODY, Feed
-from capray.policies.redis_paths import retransmission_us
-from capray.policies.redis_replication import Server
-from capray.policies.redis_sentinel import Sentinel
-from capray.policies.redis_settings import RedisSettings
+from capray.policies.redis.failover import Failover, voted_leader
+from capray.policies.redis.history import shared_offset
+from capray.policies.redis.messages import NOBODY, Feed
+from capray.policies.redis.paths import retransmission_us
+from capray.policies.redis.replica import Redis
+from capray.policies.redis.replication import Server
+from capray.policies.redis.sentinel import Sentinel
+from capray.policies.redis.settings import RedisSettings
 from capray.streams import Stream
 from capray.testing import FakeLink
 

@@ -10,7 +10,7 @@ import pytest
 from broken_redis import SCHEDULES, scenario
 
 from capray.metrics import measure
-from capray.policies.redis import Redis
+from capray.policies.redis.replica import Redis
 from capray.scenario import from_dict
 from capray.trial import simulate
 from capray.windows import simulate_in_windows
@@ -25,7 +25,7 @@ def trial(
     """The measured runs' set-up (round trip 0.2 ms) for any cut."""
     return from_dict(
         {
-            "policy": "capray.policies.redis:Redis",
+            "policy": "capray.policies.redis.replica:Redis",
             "nodes": 5,
             "link": {"floor_us": 70, "latency": {"shape": "exponential", "mean_us": 30}},
             "settings": {"down_after_us": 5 * S, "quorum": 3, **settings},
@@ -94,7 +94,7 @@ def test_a_primary_that_dies_otherwise_is_replaced_too(kind: str) -> None:
     fault: dict[str, Any] = {"kind": kind, "nodes": [0], "at_us": 5 * S, "for_us": 15 * S, "service_us": 8 * S if kind == "slow" else 0}
     scenario = from_dict(
         {
-            "policy": "capray.policies.redis:Redis",
+            "policy": "capray.policies.redis.replica:Redis",
             "nodes": 3,
             "settings": {"down_after_us": 5 * S, "quorum": 2},
             "faults": [fault],
@@ -110,5 +110,5 @@ def test_a_primary_that_dies_otherwise_is_replaced_too(kind: str) -> None:
 def test_the_checkers_expose_each_seeded_bug_and_pass_the_sound_policy(broken: type[Redis]) -> None:
     """The sound policy was run on these schedules with 200 seeds each; here with one."""
     schedule = SCHEDULES[broken]
-    assert schedule.sound(measure(simulate(scenario("capray.policies.redis:Redis", schedule), 0)))
+    assert schedule.sound(measure(simulate(scenario("capray.policies.redis.replica:Redis", schedule), 0)))
     assert not schedule.sound(measure(simulate(scenario(f"broken_redis:{broken.__name__}", schedule), 0)))

@@ -9,8 +9,8 @@ import pytest
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
 from capray.faults import Fault
-from capray.policies.two_phase import Abort, Prepare, Vote
-from capray.policies.write_all import WriteAll, WriteAllSettings
+from capray.policies.write_all.replica import WriteAll, WriteAllSettings
+from capray.policies.write_all.two_phase import Abort, Prepare, Vote
 from capray.replica import ACK, WRITE, Message, Replica, Request
 from capray.scenario import Scenario
 from capray.streams import Stream

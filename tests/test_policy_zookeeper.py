@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from capray.errors import InputError
 from capray.faults import Fault
-from capray.policies.zab_log import Database
-from capray.policies.zab_messages import (
+from capray.policies.zookeeper.replica import ZooKeeper
+from capray.policies.zookeeper.settings import ZooKeeperSettings
+from capray.policies.zookeeper.zab_log import Database
+from capray.policies.zookeeper.zab_messages import (
     FOLLOWING,
     LEADING,
     LOOKING,
@@ -31,8 +33,6 @@ from capray.policies.zab_messages import (
     make_zxid,
     quorum,
 )
-from capray.policies.zookeeper import ZooKeeper
-from capray.policies.zookeeper_settings import ZooKeeperSettings
 from capray.record import Record
 from capray.replica import CLOSE, CONNECT, SEND, SET_TIMER
 from capray.scenario import Scenario

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from capray import elections as study
 from capray.metrics import measure
 from capray.scenario import from_dict
 from capray.store import digest
+from capray.studies import elections as study
 from capray.sweep import points, scenario_of
 from capray.trial import Trial, simulate
 
@@ -92,7 +92,7 @@ def test_as_a_real_etcd_did(run: str) -> None:
     the minority's high terms in play, one to five seconds in simulation and two to four in the eight real runs: it is held to 1 s."""
     shape, consistency = RUNS[run]
     real = json.loads(INDEX.read_text())[run]
-    scenario = from_dict({"policy": "capray.policies.etcd:Etcd", "nodes": 5, "disk": "fsync-2ms", "link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}},
+    scenario = from_dict({"policy": "capray.policies.etcd.replica:Etcd", "nodes": 5, "disk": "fsync-2ms", "link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}},
                           "faults": [{"shape": shape, "at": "10s", "for": "10s"}], "settings": {"read_consistency": consistency, "client_timeout": "1s"}})
     found = [measure(simulate(scenario, seed)) for seed in range(9)]
     for name, column in MEASURES.items():

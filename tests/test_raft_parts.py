@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capray.policies.raft_log import COMPACTED, Log
-from capray.policies.raft_messages import NONE, Entry
-from capray.policies.raft_progress import PROBE, REPLICATE, SNAPSHOT, Progress
-from capray.policies.raft_quorum import LOST, PENDING, WON, committed, majority, tally
+from capray.policies.etcd.raft_log import COMPACTED, Log
+from capray.policies.etcd.raft_messages import NONE, Entry
+from capray.policies.etcd.raft_progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from capray.policies.etcd.raft_quorum import LOST, PENDING, WON, committed, majority, tally
 
 LEADER_LOG = (1, 1, 1, 4, 4, 5, 5, 6, 6, 6)
 

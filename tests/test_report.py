@@ -14,11 +14,12 @@ import pytest
 from plotly.offline import get_plotlyjs
 from webdriver import CHROMEDRIVER, CHROMIUM, FLAGS, Browser, driven
 
-from capray import report, report_table
+from capray import report
 from capray.errors import show_us
 from capray.record import Record
-from capray.report_definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
-from capray.report_replay import replay_command, toml
+from capray.replay import replay_command, toml
+from capray.reporting import table as report_table
+from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
 from capray.scenario import from_dict
 from capray.sweep import Grid, Sweep, Variant, coordinates, manifest_of, points, scenario_of
 from capray.trial import simulate
@@ -399,7 +400,7 @@ def test_the_page_of_a_thousand_trials_costs_less_than_two_seconds_to_open(brows
 
 
 def test_a_trial_that_is_not_linearizable_says_why_with_the_smallest_window() -> None:
-    from capray.report_evidence import evidence_of
+    from capray.reporting.evidence import evidence_of
     from capray.scenario import from_dict
     from capray.trial import simulate
 

@@ -14,14 +14,14 @@ from capray.replica import Replica
 
 POLICIES = {
     "rdbms": "capray.policies.rdbms:Rdbms",
-    "zookeeper": "capray.policies.zookeeper:ZooKeeper",
-    "etcd": "capray.policies.etcd:Etcd",
-    "dynamo": "capray.policies.dynamo:Dynamo",
-    "crdt": "capray.policies.crdt:Crdt",
-    "redis": "capray.policies.redis:Redis",
-    "cassandra": "capray.policies.cassandra:Cassandra",
-    "write-all": "capray.policies.write_all:WriteAll",
-    "postgres": "capray.policies.postgres:Postgres",
+    "zookeeper": "capray.policies.zookeeper.replica:ZooKeeper",
+    "etcd": "capray.policies.etcd.replica:Etcd",
+    "dynamo": "capray.policies.dynamo.replica:Dynamo",
+    "crdt": "capray.policies.crdt.replica:Crdt",
+    "redis": "capray.policies.redis.replica:Redis",
+    "cassandra": "capray.policies.cassandra.replica:Cassandra",
+    "write-all": "capray.policies.write_all.replica:WriteAll",
+    "postgres": "capray.policies.postgres.replica:Postgres",
     "abd": "capray.policies.abd:Abd",
 }
 

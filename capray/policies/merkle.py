@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from capray.policies.cells import Cell, value_bytes
+from capray.policies.cassandra.cells import Cell, value_bytes
 from capray.policies.ring import TOP, token
 
 MASK = 0xFFFFFFFFFFFFFFFF

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from capray.policies.cells import value_bytes
+from capray.policies.cassandra.cells import value_bytes
 
 Clock = tuple[tuple[int, int, int], ...]
 Version = tuple[Clock, Any, int]

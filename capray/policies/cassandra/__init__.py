@@ -1,0 +1,1 @@
+"""Cassandra, part by part; `replica` holds the policy."""

@@ -1,0 +1,424 @@
+"""Lamport, "The part-time parliament" (1998), as Apache Cassandra 5.0's lightweight transactions run it (paxos_variant v1): consistency SERIAL.
+
+Decides: what a compare-and-set and a serial read do, as coordinator and as acceptor: prepare, (repair what was left over), read, propose, commit.
+May not know: other keys; each partition is a Paxos register of its own.
+Sources: service.StorageProxy (doPaxos, beginRepairAndPaxos, proposePaxos, commitPaxos), service.paxos.PaxosState; serial reads propose an
+empty update since 4.0 (CASSANDRA-12126), so that a later one cannot see an earlier state.
+A write at SERIAL stands for `UPDATE ... IF <condition that holds>`: it reads, as any conditional update must, and then sets the value.
+A ballot is (microseconds, node): as TimeUUIDs are, ordered by time and unique.  A read at SERIAL that fails to reach a quorum fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from capray.policies.cassandra.cells import ABSENT, Cell, wins
+from capray.policies.ring import quorum
+from capray.replica import ACK, READ, RESPONSE, WRITE, Message
+
+if TYPE_CHECKING:
+    from capray.policies.cassandra.replica import Cassandra
+
+Ballot = tuple[int, int]
+NONE: Ballot = (0, -1)
+NOTHING = ABSENT  # an empty update: what a serial read proposes
+CONTENTION_SLEEP_US = 100_000  # StorageProxy: a random sleep up to 100 ms before the next ballot
+
+PREPARE, READING, PROPOSE, COMMIT = range(4)
+
+
+class Prepare(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_PREPARE_REQ."""
+
+    kind = WRITE
+    size = 120
+    id: int
+    key: str
+    ballot: Ballot
+    created: int
+
+
+class Promise(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_PREPARE_RSP: promised or not; the promise that stands; what was accepted last, and what was committed last."""
+
+    kind = ACK
+    size = 300
+    id: int
+    promised: bool
+    standing: Ballot
+    accepted: Ballot
+    accepted_cell: Cell
+    committed: Ballot
+    committed_cell: Cell
+    created: int
+
+
+class Propose(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_PROPOSE_REQ."""
+
+    kind = WRITE
+    size = 220
+    id: int
+    key: str
+    ballot: Ballot
+    cell: Cell
+    created: int
+
+
+class Accepted(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_PROPOSE_RSP."""
+
+    kind = ACK
+    size = 60
+    id: int
+    accepted: bool
+    standing: Ballot
+    created: int
+
+
+class Commit(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_COMMIT_REQ: learn the decision and apply it.  `id` 0: nobody waits for the acknowledgement."""
+
+    kind = WRITE
+    size = 220
+    id: int
+    key: str
+    ballot: Ballot
+    cell: Cell
+    created: int
+
+
+class Committed(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """PAXOS_COMMIT_RSP."""
+
+    kind = ACK
+    size = 40
+    id: int
+
+
+class SerialRead(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """READ_REQ within a transaction: the row."""
+
+    kind = READ
+    size = 110
+    id: int
+    key: str
+    created: int
+
+
+class SerialRow(Message, frozen=True, array_like=True, tag=True, gc=False):
+    """Its answer."""
+
+    kind = RESPONSE
+    size = 170
+    id: int
+    cell: Cell
+    created: int
+
+
+class Transaction:
+    """One lightweight transaction under way at its coordinator."""
+
+    __slots__ = (
+        "answered",
+        "ballot",
+        "cell",
+        "deadline",
+        "id",
+        "key",
+        "phase",
+        "promises",
+        "read",
+        "refused",
+        "repairing",
+        "replicas",
+        "request",
+        "value",
+        "votes",
+    )
+
+    def __init__(self, number: int, request: int, key: str, value: Any, read: bool, replicas: list[int], deadline: int) -> None:
+        self.id = number
+        self.request = request
+        self.key = key
+        self.value = value
+        self.read = read
+        self.replicas = replicas
+        self.deadline = deadline
+        self.phase = PREPARE
+        self.ballot: Ballot = NONE
+        self.cell: Cell = NOTHING  # what is proposed
+        self.repairing = False  # an earlier transaction's leftover is being finished first
+        self.promises: dict[int, Promise] = {}
+        self.votes: dict[int, Cell] = {}
+        self.refused = 0
+        self.answered = False
+
+
+class Register:
+    """One partition's acceptor state (system.paxos)."""
+
+    __slots__ = ("accepted", "accepted_cell", "committed", "committed_cell", "promised")
+
+    def __init__(self) -> None:
+        self.promised: Ballot = NONE
+        self.accepted: Ballot = NONE
+        self.accepted_cell: Cell = NOTHING
+        self.committed: Ballot = NONE
+        self.committed_cell: Cell = NOTHING
+
+
+class Paxos:
+    """One node's part in lightweight transactions: acceptor for its ranges, proposer for its clients."""
+
+    def __init__(self, host: Cassandra) -> None:
+        self.host = host
+        self.registers: dict[str, Register] = {}
+        self.open: dict[int, Transaction] = {}
+        self.last_ballot = 0
+
+    # ---- acceptor -----------------------------------------------------------------------------------------------------------------
+    def _register(self, key: str) -> Register:
+        register = self.registers.get(key)
+        if register is None:
+            register = self.registers[key] = Register()
+        return register
+
+    def _keep(self, key: str, r: Register) -> None:
+        self.host.persist(("paxos", key, r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell), sync=False)
+
+    def recover(self, record: Any) -> None:
+        """A record of the commit log: the newest of a key stands."""
+        r = self._register(record[1])
+        r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell = (tuple(part) for part in record[2:])
+        self.last_ballot = max(self.last_ballot, r.promised[0])
+
+    def _stale(self, created: int) -> bool:
+        return self.host.expired(created, self.host.settings.write_request_timeout_us)
+
+    def on_prepare(self, src: int, m: Prepare) -> None:
+        """Promise to accept nothing older, unless something newer was promised; tell what is accepted and committed."""
+        if self._stale(m.created):
+            return
+        r = self._register(m.key)
+        promised = m.ballot > r.promised
+        if promised:
+            r.promised = m.ballot
+            self._keep(m.key, r)
+        self.host.send(src, Promise(m.id, promised, r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell, m.created))
+
+    def on_propose(self, src: int, m: Propose) -> None:
+        """Accept unless something newer was promised."""
+        if self._stale(m.created):
+            return
+        r = self._register(m.key)
+        accepted = m.ballot >= r.promised
+        if accepted:
+            r.promised = r.accepted = m.ballot
+            r.accepted_cell = m.cell
+            self._keep(m.key, r)
+        self.host.send(src, Accepted(m.id, accepted, r.promised, m.created))
+
+    def on_commit(self, src: int, m: Commit) -> None:
+        """Apply the decision; what was accepted up to its ballot is done with."""
+        r = self._register(m.key)
+        if m.ballot > r.committed:
+            r.committed, r.committed_cell = m.ballot, m.cell
+            if r.accepted <= m.ballot:
+                r.accepted, r.accepted_cell = NONE, NOTHING
+            self._keep(m.key, r)
+        if m.cell[0] >= 0:
+            self.host.apply(m.key, m.cell)
+        if m.id:
+            self.host.send(src, Committed(m.id))
+
+    def on_serial_read(self, src: int, m: SerialRead) -> None:
+        """The row held here."""
+        if not self._stale(m.created):
+            self.host.send(src, SerialRow(m.id, self.host.cells.get(m.key, ABSENT), m.created))
+
+    # ---- proposer -----------------------------------------------------------------------------------------------------------------
+    def begin(self, request: int, key: str, value: Any, read: bool) -> None:
+        """A client's conditional write, or its serial read: refused if no quorum of the replicas is alive."""
+        host = self.host
+        everyone = host.replicas(key)
+        replicas = [n for n in everyone if host.gossiper.alive[n]]
+        if len(replicas) < quorum(len(everyone)):
+            host.reply(request, "fail", None, "UNAVAILABLE")
+            return
+        deadline = host.now + host.settings.cas_contention_timeout_us
+        t = Transaction(host.new_id(), request, key, value, read, replicas, deadline)
+        self.open[t.id] = t
+        self._prepare(t)
+
+    def _quorum(self, t: Transaction) -> int:
+        return quorum(len(self.host.replicas(t.key)))
+
+    def _next_phase(self, t: Transaction, phase: int) -> None:
+        """Each phase waits for the write timeout at most; its number is a new one, so that late answers to an earlier one are ignored."""
+        self.open.pop(t.id, None)
+        self.host.cancel_timer(("paxos", t.id))
+        t.id = self.host.new_id()
+        self.open[t.id] = t
+        t.phase = phase
+        t.promises, t.votes, t.refused = {}, {}, 0
+        self.host.set_timer(("paxos", t.id), self.host.settings.write_request_timeout_us)
+
+    def _prepare(self, t: Transaction) -> None:
+        self._next_phase(t, PREPARE)
+        self.last_ballot = max(self.host.now, self.last_ballot + 1)
+        t.ballot = (self.last_ballot, self.host.node)
+        for node in t.replicas:
+            self.host.send(node, Prepare(t.id, t.key, t.ballot, self.host.now))
+
+    def on_promise(self, src: int, m: Promise) -> None:
+        """Answers to a prepare: one refusal is enough to begin again with a higher ballot."""
+        t = self.open.get(m.id)
+        if t is None or t.phase != PREPARE:
+            return
+        if not m.promised:
+            self._contended(t, m.standing)
+            return
+        t.promises[src] = m
+        if len(t.promises) == self._quorum(t):
+            self._promised(t)
+
+    def _promised(self, t: Transaction) -> None:
+        """beginRepairAndPaxos: finish what another left accepted (an empty update needs no finishing: it changes nothing); bring the newest
+        commit to those without it; else go on."""
+        promises = list(t.promises.values())
+        last = max(promises, key=lambda p: p.committed)
+        pending = max(promises, key=lambda p: p.accepted)
+        if pending.accepted > last.committed and pending.accepted_cell[0] >= 0:
+            t.repairing = True
+            self._propose(t, pending.accepted_cell)
+            return
+        missing = [src for src, p in t.promises.items() if p.committed < last.committed]
+        for node in missing:
+            self.host.send(node, Commit(0, t.key, last.committed, last.committed_cell, self.host.now))
+        if missing:
+            self._prepare(t)
+        elif t.read:
+            self._propose(t, NOTHING)
+        else:
+            self._read_row(t)
+
+    def _read_row(self, t: Transaction) -> None:
+        self._next_phase(t, READING)
+        for node in t.replicas:
+            self.host.send(node, SerialRead(t.id, t.key, self.host.now))
+
+    def on_row(self, src: int, m: SerialRow) -> None:
+        """A quorum's rows: the newest is the state that the condition is tested on, or that a serial read answers."""
+        t = self.open.get(m.id)
+        if t is None or t.phase != READING:
+            return
+        t.votes[src] = m.cell
+        if len(t.votes) < self._quorum(t):
+            return
+        if not t.read:
+            self._propose(t, (t.ballot[0], t.value, 0))
+            return
+        newest = ABSENT
+        for cell in t.votes.values():
+            if wins(cell, newest):
+                newest = cell
+        self._finish(t, "ok", newest[1], None)
+
+    def _propose(self, t: Transaction, cell: Cell) -> None:
+        self._next_phase(t, PROPOSE)
+        if cell[0] >= 0:
+            cell = (t.ballot[0], cell[1], cell[2])
+        t.cell = cell
+        for node in t.replicas:
+            self.host.send(node, Propose(t.id, t.key, t.ballot, cell, self.host.now))
+
+    def on_accepted(self, src: int, m: Accepted) -> None:
+        """A quorum has accepted: decided.  All refused: begin again.  Some accepted and some refused: another transaction may finish what
+        was accepted, so that to try again could apply it twice: a time-out (proposePaxos, timeoutIfPartial)."""
+        t = self.open.get(m.id)
+        if t is None or t.phase != PROPOSE:
+            return
+        if m.accepted:
+            t.votes[src] = NOTHING
+        else:
+            t.refused += 1
+            self.last_ballot = max(self.last_ballot, m.standing[0])
+        own = not t.read and not t.repairing
+        if len(t.votes) >= self._quorum(t):
+            if t.read and not t.repairing:
+                self._read_row(t)
+            else:
+                self._commit(t)
+        elif not own and len(t.replicas) - t.refused < self._quorum(t):
+            self._contended(t, m.standing)
+        elif len(t.votes) + t.refused == len(t.replicas):
+            if t.votes:
+                self._fail(t, "CasWriteTimeout (partly accepted)")
+            else:
+                self._contended(t, m.standing)
+
+    def _commit(self, t: Transaction) -> None:
+        self._next_phase(t, COMMIT)
+        for node in self.host.replicas(t.key):
+            if self.host.gossiper.alive[node]:
+                self.host.send(node, Commit(t.id, t.key, t.ballot, t.cell, self.host.now))
+            elif t.cell[0] >= 0 and self.host.hints.should_hint(node):
+                self.host.hints.write(node, t.key, t.cell)
+
+    def on_committed(self, src: int, m: Committed) -> None:
+        """A quorum has applied it: an earlier transaction's, and this one begins; or this one's, and the client is told."""
+        t = self.open.get(m.id)
+        if t is None or t.phase != COMMIT:
+            return
+        t.votes[src] = NOTHING
+        if len(t.votes) >= self._quorum(t) and not t.answered:
+            if t.repairing:
+                t.repairing = False
+                self._prepare(t)
+                return
+            t.answered = True
+            self.host.reply(t.request, "ok")
+        if len(t.votes) == len(t.replicas):
+            del self.open[t.id]
+            self.host.cancel_timer(("paxos", t.id))
+
+    def _contended(self, t: Transaction, standing: Ballot) -> None:
+        """Another ballot is ahead: sleep up to 100 ms and try a higher one, until the contention timeout."""
+        self.last_ballot = max(self.last_ballot, standing[0])
+        t.repairing = False
+        if self.host.now >= t.deadline:
+            self._fail(t, "CasWriteTimeout (contention)")
+            return
+        self._next_phase(t, PREPARE)
+        self.host.set_timer(("paxos-again", t.id), self.host.stream.below(CONTENTION_SLEEP_US))
+        self.host.cancel_timer(("paxos", t.id))
+
+    def again(self, number: int) -> None:
+        """The sleep is over."""
+        t = self.open.get(number)
+        if t is not None:
+            self._prepare(t)
+
+    def timed_out(self, number: int) -> None:
+        """A phase found no quorum in time; or, after the answer, a replica has not acknowledged the commit, and gets a hint."""
+        t = self.open.get(number)
+        if t is None:
+            return
+        if t.phase == COMMIT and t.cell[0] >= 0:
+            for node in t.replicas:
+                if node not in t.votes and node != self.host.node and self.host.hints.should_hint(node):
+                    self.host.hints.write(node, t.key, t.cell)
+        if t.answered:
+            del self.open[number]
+        else:
+            self._fail(t, "ReadTimeout (SERIAL)" if t.read else "CasWriteTimeout")
+
+    def _fail(self, t: Transaction, error: str) -> None:
+        """A read has failed; a write may be accepted somewhere and be finished by a later transaction: unknown."""
+        self._finish(t, "fail" if t.read else "info", None, error)
+
+    def _finish(self, t: Transaction, outcome: str, result: Any, error: str | None) -> None:
+        del self.open[t.id]
+        self.host.cancel_timer(("paxos", t.id))
+        self.host.reply(t.request, outcome, result, error)

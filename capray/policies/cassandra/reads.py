@@ -1,0 +1,345 @@
+"""Apache Cassandra 5.0, package service.reads: how a coordinator reads (AbstractReadExecutor, ReadCallback, DigestResolver, BlockingReadRepair).
+
+Decides: whom a read asks and when it asks one more, when it is answered, what is written back to stale replicas.
+May not know: links, faults; a replica's silence is all that it sees.
+Sources: locator.ReplicaPlans.forRead, service.reads.AbstractReadExecutor (data from the first, digests from the others; speculation after the
+99th percentile), service.reads.repair.AbstractReadRepair and BlockingPartitionRepair (full reads of all contacted, merge, write back, wait for
+as many as the level needs), net.RequestCallbacks (a reaper each half of the smallest timeout feeds silences to the dynamic snitch).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from capray.policies.cassandra.cells import ABSENT, Cell, digest, same, wins
+from capray.policies.cassandra.messages import ReadData, ReadDigest, ReadRepair, ReadRequest
+from capray.policies.cassandra.snitch import DynamicSnitch, LatencyPercentile
+from capray.policies.ring import EVERY
+
+if TYPE_CHECKING:
+    from capray.policies.cassandra.replica import Cassandra
+
+# Stages of a read: digests are awaited; full rows are, after a mismatch; repaired replicas are; it is answered.
+DIGESTS, ROWS, REPAIRS, DONE = range(4)
+# What a deadline is for.
+READ_TIMEOUT, SPECULATE, REPAIR_TIMEOUT, MORE_REPAIRS = range(4)
+
+
+class PendingRead:
+    """One read under way at its coordinator."""
+
+    __slots__ = ("answers", "best", "candidates", "contacts", "id", "key", "missing", "request", "sent", "stage", "stale", "started")
+
+    def __init__(self, read_id: int, request: int, key: str, started: int, candidates: list[int], missing: list[list[int]]) -> None:
+        self.id = read_id
+        self.request = request
+        self.key = key
+        self.started = started
+        self.candidates = candidates
+        self.contacts: list[int] = []
+        self.missing = missing  # [data centre, answers still needed]
+        self.sent: dict[int, int] = {}  # replica -> when it was asked; removed by its answer
+        self.answers: dict[int, tuple[int, Cell | None]] = {}  # replica -> digest, and the row where it was asked for
+        self.stage = DIGESTS
+        self.stale: list[int] = []
+        self.best: Cell = ABSENT
+
+    def count(self, dc: int) -> None:
+        """A replica of that data centre has answered."""
+        for need in self.missing:
+            if need[0] in (EVERY, dc):
+                need[1] -= 1
+
+    def enough(self) -> bool:
+        """Whether as many as needed have answered, among them one with the row."""
+        return all(need[1] <= 0 for need in self.missing) and any(cell is not None for _, cell in self.answers.values())
+
+
+class Reads:
+    """The reads that one node coordinates."""
+
+    def __init__(self, host: Cassandra) -> None:
+        settings = host.settings
+        self.host = host
+        self.settings = settings
+        self.pending: dict[int, PendingRead] = {}
+        self.awaited: deque[tuple[int, int]] = deque()  # (when its callbacks expire, id), oldest first
+        below = host.stream.below
+        self.snitch = DynamicSnitch(
+            host.node,
+            settings.endpoint_snitch != "simple",
+            settings.dynamic_snitch,
+            settings.dynamic_snitch_update_interval_us,
+            settings.dynamic_snitch_reset_interval_us,
+            settings.dynamic_snitch_badness_percent,
+            below(settings.dynamic_snitch_update_interval_us),
+        )
+        timeout = settings.read_request_timeout_us
+        self.percentile = LatencyPercentile(timeout // 2, timeout, below(timeout))
+        for _ in range(settings.past_reads):
+            self.percentile.add(0, 5_000)
+        for _ in range(below(2 * settings.past_read_timeouts + 1)):
+            self.percentile.add(0, timeout)
+        self.tick_phase = below(settings.clock_tick_us)
+        self.distance = {n: int(host.datacenter(n) != host.datacenter(host.node)) for n in range(host.nodes)}
+
+    # ---- asking -------------------------------------------------------------------------------------------------------------------
+    def begin(self, request: int, key: str) -> None:
+        """A client's read: refuse it if too few replicas are alive, else ask as many as the level needs, best first."""
+        host = self.host
+        candidates = [n for n in host.replicas(key) if host.gossiper.alive[n]]
+        needs = host.read_needs
+        if not host.enough_alive(needs, candidates):
+            self.percentile.add(host.now, 1)
+            host.reply(request, "fail", None, "UNAVAILABLE")
+            return
+        if needs[0][0] != EVERY and len(needs) == 1:
+            candidates = [n for n in candidates if host.datacenter(n) == needs[0][0]]
+        candidates = self.snitch.order(host.now, candidates, self.distance)
+        read = PendingRead(host.new_id(), request, key, host.now, candidates, [list(need) for need in needs])
+        self.pending[read.id] = read
+        self._ask_first(read)
+        if read.stage != DONE:
+            self._await(read)
+        elif read.sent:
+            self._expect(read)
+
+    def _ask_first(self, read: PendingRead) -> None:
+        """The row from the first (from two, if always speculating; from all, if all are to be asked), digests from the others."""
+        chosen = list(read.candidates) if self.settings.reads_sent_to == "all" else self._contacts(read)
+        rows = len(chosen) if self.settings.reads_sent_to == "all" else 2 if self.settings.speculative_retry == "always" else 1
+        read.contacts = chosen
+        here = -1
+        for index, node in enumerate(chosen):
+            if node == self.host.node:
+                here = index
+            else:
+                self._send(read, node, index >= rows)
+        if here >= 0:
+            self._read_here(read, here >= rows)
+
+    def _contacts(self, read: PendingRead) -> list[int]:
+        """As many of the candidates, in their order, as each data centre (or the whole) must answer, and one more if always speculating."""
+        chosen: list[int] = []
+        left = [list(need) for need in read.missing]
+        for node in read.candidates:
+            dc = self.host.datacenter(node)
+            for need in left:
+                if need[0] in (EVERY, dc) and need[1] > 0:
+                    need[1] -= 1
+                    chosen.append(node)
+                    break
+        if self.settings.speculative_retry == "always":
+            chosen += self._uncontacted(read, chosen)[:1]
+        return chosen
+
+    def _uncontacted(self, read: PendingRead, contacts: list[int]) -> list[int]:
+        return [n for n in read.candidates if n not in contacts]
+
+    def _send(self, read: PendingRead, node: int, only_digest: bool) -> None:
+        read.sent[node] = self.host.now
+        self.host.send(node, ReadRequest(read.id, read.key, only_digest, self.host.now))
+
+    def _read_here(self, read: PendingRead, only_digest: bool) -> None:
+        """The coordinator's own replica is read within the process; the snitch learns of that too."""
+        host = self.host
+        cell = host.cells.get(read.key, ABSENT)
+        self.snitch.sample(host.now, host.node, self._measured(host.now, self.settings.local_stage_latency_us))
+        self._answer(read, host.node, digest(cell), None if only_digest else cell)
+
+    def _await(self, read: PendingRead) -> None:
+        """Deadlines of a read that could not be answered on the spot: its timeout, and when to ask one more."""
+        timeout = self.settings.read_request_timeout_us
+        self.host.deadline(read.started + timeout, READ_TIMEOUT, read.id)
+        self._expect(read)
+        speculates = self.settings.speculative_retry == "99p" and self.settings.read_consistency != "EACH_QUORUM"
+        if speculates and len(read.contacts) < len(read.candidates):
+            wait = self.percentile.threshold(self.host.now)
+            if wait <= timeout:
+                self.host.deadline(max(self.host.now, read.started + wait), SPECULATE, read.id)
+
+    def _expect(self, read: PendingRead) -> None:
+        """From here on the reaper looks after this read's callbacks."""
+        self.awaited.append((self.host.now + self.settings.read_request_timeout_us, read.id))
+        self.host.arm_reaper()
+
+    # ---- answers ------------------------------------------------------------------------------------------------------------------
+    def on_data(self, src: int, message: ReadData) -> None:
+        """A replica's row."""
+        self._on_answer(src, message.id, message.created, digest(message.cell), message.cell)
+
+    def on_digest(self, src: int, message: ReadDigest) -> None:
+        """A replica's digest."""
+        self._on_answer(src, message.id, message.created, message.digest, None)
+
+    def _on_answer(self, src: int, read_id: int, created: int, its_digest: int, cell: Cell | None) -> None:
+        read = self.pending.get(read_id)
+        if read is None or src not in read.sent or self.host.expired(created, self.settings.read_request_timeout_us):
+            return
+        self.snitch.sample(self.host.now, src, self._measured(read.sent.pop(src), self.settings.stage_latency_us))
+        if read.stage in (DIGESTS, ROWS):
+            self._answer(read, src, its_digest, cell)
+        elif not read.sent and read.stage == DONE:
+            del self.pending[read_id]
+
+    def _measured(self, sent: int, stage_mean: int) -> int:
+        """Whole milliseconds, as the ticking clock has them, of an answer that comes now; with what the servers' thread pools add."""
+        tick: int = self.settings.clock_tick_us
+        passed = self.host.now + self._stage_latency(stage_mean) + self.tick_phase
+        return max(0, (passed // tick - (sent + self.tick_phase) // tick) * tick // 1000)
+
+    def _stage_latency(self, mean: int) -> int:
+        """Half of the mean, and a nearly exponential rest: the number of heads before the first tail, and a fraction, in units of ln 2."""
+        if not mean:
+            return 0
+        bits = self.host.stream.bits()
+        heads = ((bits | 1 << 47) & -(bits | 1 << 47)).bit_length() - 1
+        return mean // 2 + ((heads << 16) + (bits >> 48)) * mean * 333 // 1000 // (1 << 16)
+
+    def _answer(self, read: PendingRead, node: int, its_digest: int, cell: Cell | None) -> None:
+        read.answers[node] = (its_digest, cell)
+        read.count(self.host.datacenter(node))
+        if not read.enough():
+            return
+        if read.stage == DIGESTS and self.settings.reads_sent_to == "needed":
+            if len({d for d, _ in read.answers.values()}) > 1:
+                self._read_rows(read)
+            else:
+                self._finish(read, next(c for _, c in read.answers.values() if c is not None))
+        else:
+            self._merge(read)
+
+    def _finish(self, read: PendingRead, cell: Cell) -> None:
+        read.stage = DONE
+        self.percentile.add(self.host.now, max(1, self.host.now - read.started))
+        self.host.reply(read.request, "ok", cell[1])
+        if not read.sent:
+            del self.pending[read.id]
+
+    # ---- digest mismatch ----------------------------------------------------------------------------------------------------------
+    def _read_rows(self, digests: PendingRead) -> None:
+        """AbstractReadRepair.startRepair: full rows from all that were contacted, under a number of its own."""
+        host = self.host
+        needs = [list(need) for need in host.read_needs]
+        read = PendingRead(host.new_id(), digests.request, digests.key, digests.started, digests.candidates, needs)
+        digests.stage = DONE
+        if not digests.sent:
+            self.pending.pop(digests.id, None)
+        read.stage = ROWS
+        read.contacts = list(digests.contacts)
+        self.pending[read.id] = read
+        for node in read.contacts:
+            if node != host.node:
+                self._send(read, node, False)
+        if host.node in read.contacts:
+            self._read_here(read, False)
+        if read.stage == ROWS:
+            self._await_rows(read)
+        elif read.sent:
+            self._expect(read)
+
+    def _await_rows(self, read: PendingRead) -> None:
+        timeout = self.settings.read_request_timeout_us
+        self.host.deadline(read.started + timeout, READ_TIMEOUT, read.id)
+        self._expect(read)
+        level = self.settings.read_consistency
+        wait = self.percentile.threshold(self.host.now)
+        if level in ("QUORUM", "LOCAL_QUORUM", "ALL") and wait <= timeout and self.settings.speculative_retry != "never":
+            self.host.deadline(max(self.host.now, read.started + wait), SPECULATE, read.id)
+
+    def _merge(self, read: PendingRead) -> None:
+        """DataResolver: the newest row answers; those that returned an older one are repaired first, if that is asked for."""
+        best = ABSENT
+        for _, cell in read.answers.values():
+            if cell is not None and wins(cell, best):
+                best = cell
+        read.best = best
+        read.stale = [n for n, (_, cell) in read.answers.items() if cell is not None and not same(cell, best)]
+        if not read.stale or self.settings.read_repair == "none":
+            self._finish(read, best)
+            return
+        self._repair(read)
+
+    def _repair(self, read: PendingRead) -> None:
+        """BlockingPartitionRepair: wait for as many writes as the level needs, less those contacted that need none."""
+        host = self.host
+        read.stage = REPAIRS
+        unneeded = len(read.contacts) - len(read.stale)
+        block = max(0, sum(count for _, count in host.read_needs) - unneeded)
+        read.missing = [[EVERY, block]]
+        message = ReadRepair(read.id, read.key, read.best, host.now)
+        for node in read.stale:
+            if node != host.node:
+                host.send(node, message)
+        if host.node in read.stale:
+            host.apply(read.key, read.best)
+            read.missing[0][1] -= 1
+        if read.missing[0][1] <= 0:
+            self._finish(read, read.best)
+            return
+        host.deadline(host.now + self.settings.write_request_timeout_us, REPAIR_TIMEOUT, read.id)
+        wait = host.writes.percentile.threshold(host.now)
+        if wait <= self.settings.write_request_timeout_us and self._uncontacted(read, read.contacts):
+            host.deadline(host.now + wait, MORE_REPAIRS, read.id)
+
+    def on_repaired(self, read_id: int) -> None:
+        """READ_REPAIR_RSP."""
+        read = self.pending.get(read_id)
+        if read is not None and read.stage == REPAIRS:
+            read.missing[0][1] -= 1
+            if read.missing[0][1] <= 0:
+                self._finish(read, read.best)
+
+    # ---- time ---------------------------------------------------------------------------------------------------------------------
+    def due(self, what: int, read_id: int) -> None:
+        """A deadline set earlier has come."""
+        read = self.pending.get(read_id)
+        if read is None or read.stage == DONE:
+            return
+        if what == READ_TIMEOUT and read.stage in (DIGESTS, ROWS) or what == REPAIR_TIMEOUT and read.stage == REPAIRS:
+            self._time_out(read)
+        elif what == SPECULATE and read.stage in (DIGESTS, ROWS):
+            self._speculate(read)
+        elif what == MORE_REPAIRS and read.stage == REPAIRS:
+            message = ReadRepair(read.id, read.key, read.best, self.host.now)
+            for node in self._uncontacted(read, read.contacts):
+                self.host.send_or_apply(node, message)
+
+    def _time_out(self, read: PendingRead) -> None:
+        """ReadTimeout.  Its latency counts: enough of them, and the percentile exceeds the timeout, which ends speculation."""
+        read.stage = DONE
+        self.percentile.add(self.host.now, self.host.now - read.started)
+        self.host.reply(read.request, "fail", None, "ReadTimeout")
+        if not read.sent:
+            self.pending.pop(read.id, None)
+
+    def _speculate(self, read: PendingRead) -> None:
+        """One more replica: for a digest if some row is here already, else for the row."""
+        extra = self._uncontacted(read, read.contacts)
+        if not extra:
+            return
+        node = extra[0]
+        read.contacts.append(node)
+        only_digest = read.stage == DIGESTS and any(cell is not None for _, cell in read.answers.values())
+        if node == self.host.node:
+            self._read_here(read, only_digest)
+        else:
+            self._send(read, node, only_digest)
+
+    def reap(self, now: int) -> None:
+        """RequestCallbacks.expire: a replica that has not answered within the timeout counts, for the snitch, as having taken that long."""
+        timeout_ms = self.settings.read_request_timeout_us // 1000
+        while self.awaited and self.awaited[0][0] < now:
+            read = self.pending.pop(self.awaited.popleft()[1], None)
+            if read is None:
+                continue
+            for node in read.sent:
+                self.snitch.sample(now, node, timeout_ms)
+            if read.stage == REPAIRS:
+                read.sent.clear()
+                self.pending[read.id] = read
+        while self.awaited and self.awaited[0][1] not in self.pending:
+            self.awaited.popleft()
+
+

@@ -1,0 +1,1 @@
+"""Convergent replicated data types over gossip; `replica` holds the policy."""

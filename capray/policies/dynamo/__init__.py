@@ -1,0 +1,1 @@
+"""Dynamo, part by part; `replica` holds the policy."""

@@ -1,0 +1,1 @@
+"""etcd: Raft and its key-value store, part by part; `replica` holds the policy."""

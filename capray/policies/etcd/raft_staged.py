@@ -1,0 +1,60 @@
+"""Raft in mid-life, for measuring elections: Ongaro and Ousterhout, ATC 2014, 9.3 and figure 16; Ongaro's thesis, 9.2 to 9.4.
+
+Decides: what five servers hold when a trial begins; from then on they are capray.policies.etcd.replica's members and nothing else.
+Node 0 leads term 1.  It has appended a second entry that some of its followers lack, so that they cannot win ("servers in each trial had
+different log lengths"), sends all of them a heartbeat at once ("a synchronized broadcast of heartbeat RPCs from the leader before terminating its
+process"), does nothing more, and at a random time within the heartbeat interval announces the role `doomed`, upon which a scenario's fault
+(`kind = crash-host`, `on_role = doomed`) kills it one lookahead later.  So the interval counts from about when the heartbeat is heard:
+the heartbeats come `jitter_us` after the lookahead in the middle, and so much later the interval begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from capray.policies.etcd.raft_messages import NONE, Entry, HardState, Heartbeat
+from capray.policies.etcd.replica import Etcd
+from capray.replica import Request
+
+OLD_LEADER = 0
+
+
+class Staged(Etcd):
+    """Two of the leader's followers, the last, have shorter logs."""
+
+    claims = "etcd's members at the moment before their leader dies (Raft, ATC 2014, figure 16)"
+    behind: ClassVar[int] = 2
+    jitter_us: ClassVar[int] = 500  # half the width of figure 16's one-way latency, U(2, 3) ms
+
+    def on_start(self) -> None:
+        entries = 1 if self.node >= self.nodes - self.behind else 2
+        self.log.append([Entry(1, NONE, 0, "", None)] * entries)
+        self.term, self.vote = self.saved_term, self.saved_vote = 1, OLD_LEADER
+        self.persist(HardState(1, OLD_LEADER), sync=False)
+        self.start_streams(connected=True)
+        self.lead = self.known_lead = OLD_LEADER
+        self.start_clock()
+        if self.node == OLD_LEADER:
+            self.cancel_timer("election")
+            for peer in self.peers:
+                self.post(peer, Heartbeat(1, 0, NONE, 0))
+            self.set_timer("doom", self.jitter_us + self.stream.below(self.settings.heartbeat_interval_us))
+
+    def on_message(self, src: int, message: Any) -> None:
+        if self.node != OLD_LEADER:
+            super().on_message(src, message)
+
+    def on_request(self, request: Request) -> None:
+        """Nobody asks: what is measured is who leads."""
+
+    def on_timer(self, name: Any) -> None:
+        if self.node != OLD_LEADER:
+            super().on_timer(name)
+        elif name == "doom":
+            self.role("doomed")
+
+
+class StagedAlike(Staged):
+    """All logs are alike: every survivor can win (thesis, 9.2's model of split votes)."""
+
+    behind = 0

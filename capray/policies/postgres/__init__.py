@@ -1,0 +1,1 @@
+"""PostgreSQL with a standby; `replica` holds the policy."""

@@ -1,0 +1,1 @@
+"""Redis with Sentinel, part by part; `replica` holds the policy."""

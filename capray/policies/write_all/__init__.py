@@ -1,0 +1,1 @@
+"""Write to all by two-phase commit; `replica` holds the policy."""

@@ -1,0 +1,1 @@
+"""ZooKeeper: Zab and its sessions, part by part; `replica` holds the policy."""

@@ -1,0 +1,1 @@
+"""The parts of the report: definitions, tables, evidence, what theory expects, the page."""
