@@ -1,10 +1,10 @@
-"""The windowed loop with the network and every node as Ray actors; and whole trials as Ray tasks.
+"""The windowed loop with the network and every node as Ray actors.
 
-Decides: which actor hosts what, how many trials ride together, what is run again when an actor dies.  May not know: what a message says.
+Decides: which actor hosts what, how many trials ride together, what is run again when a node actor dies.  May not know: what a message says.
 Actors are started once and serve any number of trials, of any cluster size.  Trials in flight are split into two cohorts: while the nodes run one
 cohort's windows, the network judges the other's messages.  The network actor owns the node actors; a dead node actor is replaced and
-the trials in flight are run again from their beginning, to the same digest; with the network actor its whole fleet goes, and the driver starts another.
-A trial that fails by itself (a policy raises) ends with the text of its error, and the others go on.
+the trials in flight are run again from their beginning, to the same digest; with the network actor its whole fleet goes, and the driver starts another
+(capray.fleet).  A trial that fails by itself (a policy raises) ends with the text of its error, and the others go on.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import time
-import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import ray
-from ray.exceptions import RayActorError
 
 from capray.errors import InputError
-from capray.record import Record
 from capray.rounds import HostsDied, NodeActor, Opening, Rounds, living, tune
 from capray.scenario import Scenario
-from capray.trial import simulate
 from capray.windows import NEVER, WindowedTrial, _encode, _reports
 
 Job = tuple[int, Scenario, int]  # (the caller's key, scenario, seed)
-DEFAULT_IN_FLIGHT = 128
 COHORTS = 2
 CLOSING = 2  # trials of a cohort that hand in what they leave, at most, in one round
+SUSPECT = 3  # a trial that was in flight at so many deaths of a node actor may be what kills them: it is given back
 
-Outcome = Record | str  # a trial's record, or why it failed
 
-_record_decoder = msgspec.msgpack.Decoder(Record)
+class Ended(NamedTuple):
+    """A trial that is over: its record as MessagePack, or the text of its error; or it is given back, since node actors died under it."""
+
+    key: int
+    record: bytes
+    error: str
+    rounds: int
+    given_back: bool = False
+
 
 
 def start_ray(address: str | None = None) -> None:
@@ -64,6 +64,22 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
+def machines() -> list[dict[str, Any]]:
+    """The cluster's living machines, as Ray describes them, in a fixed order."""
+    return sorted((machine for machine in ray.nodes() if machine["Alive"]), key=lambda machine: str(machine["NodeID"]))
+
+
+def machine_for(placement: str, number: int) -> Any:
+    """Where Ray should start the node actor of that number: on this process's machine (`pack`), or on the machines in turn, this one last (`spread`)."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    if placement == "spread":
+        others = [machine["NodeID"] for machine in machines() if machine["NodeID"] != here]
+        here = [*others, here][number % (len(others) + 1)]
+    return NodeAffinitySchedulingStrategy(here, soft=True)
+
+
 class _Cohort:
     """Some of the trials in flight, whose windows go together."""
 
@@ -79,16 +95,20 @@ class NetworkActor:
     """Carries every message between node actors; judges cuts, latencies and connections of all trials in flight.  A plain class, made an
     actor by `ray.remote`.  Interactive use: `open`, `advance`, `call`, `partition`, `heal`, `close`."""
 
-    def __init__(self, nodes_per_actor: int = 1, spread: bool = False) -> None:
+    def __init__(self, nodes_per_actor: int = 1, placement: str = "pack", title: str = "") -> None:
+        """`placement`: node actors on this actor's machine (`pack`) or over all (`spread`).  `title`: what they are called in Ray's dashboard."""
         tune()
         self.nodes_per_actor = nodes_per_actor
-        self.spread = spread
+        self.placement = placement
+        self.title = title
         self.hosts: list[Any] = []
         self.keys: dict[int, Job] = {}
         self.waiting: deque[Job] = deque()
         self.cohorts = [_Cohort() for _ in range(COHORTS)]
         self.slots = 0
         self.replaced = 0
+        self.starts: dict[int, int] = {}
+        self.deaths: dict[int, int] = {}  # slot -> how often a node actor died while it was in flight
         self.rounds = 0
         self.graph: Rounds | None = None
         self.single: WindowedTrial | None = None
@@ -102,7 +122,7 @@ class NetworkActor:
         wanted = -(-nodes // self.nodes_per_actor)
         if len(self.hosts) < wanted:
             self._take_down()
-            self.hosts += [self._start() for _ in range(wanted - len(self.hosts))]
+            self.hosts += [self._start(host) for host in range(len(self.hosts), wanted)]
         return len(self.hosts)
 
     def _take_down(self) -> None:
@@ -110,11 +130,18 @@ class NetworkActor:
             self.graph.close()
             self.graph = None
 
-    def _start(self) -> Any:
-        options: dict[str, Any] = {"num_cpus": 0}
-        if self.spread:
-            options["scheduling_strategy"] = "SPREAD"
-        return ray.remote(NodeActor).options(**options).remote()
+    def _start(self, host: int) -> Any:
+        first = host * self.nodes_per_actor
+        last = first + self.nodes_per_actor - 1
+        name = f"{self.title} node{f' {first}' if first == last else f's {first} to {last}'}"
+        self.starts[host] = self.starts.get(host, 0) + 1
+        if self.starts[host] > 1:
+            name += f", start {self.starts[host]}"  # Ray frees a dead actor's name late
+        options: dict[str, Any] = {"name": name} if self.title else {}
+        return ray.remote(NodeActor).options(num_cpus=0, scheduling_strategy=machine_for(self.placement, host), **options).remote(name)
+
+    def __repr__(self) -> str:
+        return f"{self.title} network".strip()
 
     def process_id(self) -> int:
         """The process that this actor is."""
@@ -126,24 +153,24 @@ class NetworkActor:
         return list(ray.get([host.process_id.remote() for host in self.hosts]))
 
     # ---- many trials -----------------------------------------------------------------------------------------------------------------
-    def run(self, jobs: list[Job], in_flight: int) -> Iterator[tuple[int, bytes, str, int]]:
-        """Run every job, at most `in_flight` at once; yield (key, record as MessagePack, error, rounds) as each ends, in no fixed order."""
-        self.waiting = deque(sorted(jobs, key=lambda job: -job[1].nodes))
-        self.cohorts = [_Cohort() for _ in range(COHORTS)]
-        self.prepare(self.waiting[0][1].nodes)
+    def work(self, jobs: list[Job], in_flight: int) -> list[Ended]:
+        """Take on jobs; run rounds, at most `in_flight` trials at once, until at least one has ended: those that have.  The others stay in
+        flight for the next call; the answer is empty once there are none."""
+        self.waiting.extend(jobs)
         share = max(1, in_flight // COHORTS)
-        while True:
+        ended: list[Ended] = []
+        while not ended:
             for cohort in self.cohorts:
                 try:
-                    for slot, record, error, rounds in self._collect(cohort):
-                        yield self.keys.pop(slot)[0], record, error, rounds
+                    ended += self._collect(cohort)
                     self._fill(cohort, share)
                     self._submit(cohort)
                 except HostsDied:
-                    self._mend()
+                    ended += self._mend()
                     break
             if not any(cohort.trials for cohort in self.cohorts):
-                return
+                break
+        return ended
 
     def _fill(self, cohort: _Cohort, share: int) -> None:
         while self.waiting and len(cohort.trials) < share and self._admits(self.waiting[0][1].nodes):
@@ -198,10 +225,11 @@ class NetworkActor:
                 return False
             self._take_down()
         if self.graph is None:
+            self.prepare(needed * self.nodes_per_actor)
             self.graph = Rounds(self.hosts[:needed])
         return True
 
-    def _collect(self, cohort: _Cohort) -> list[tuple[int, bytes, str, int]]:
+    def _collect(self, cohort: _Cohort) -> list[Ended]:
         """Take the reports of a round; judge what was sent; give back the trials that are complete."""
         if cohort.round is None or self.graph is None:
             return []
@@ -224,25 +252,37 @@ class NetworkActor:
                 self._begin(cohort, slot, plain=True)
         return [self._end(cohort, slot) for slot in whole if cohort.trials[slot].handed_in == cohort.trials[slot].scenario.nodes]
 
-    def _end(self, cohort: _Cohort, slot: int) -> tuple[int, bytes, str, int]:
+    def _end(self, cohort: _Cohort, slot: int) -> Ended:
         trial, left = cohort.trials.pop(slot), cohort.left.pop(slot)
+        key = self._forget(slot)
         if trial.failure:
-            return slot, b"", trial.failure, trial.rounds
-        return slot, _encode(trial.record([left[node] for node in sorted(left)])), "", trial.rounds
+            return Ended(key, b"", trial.failure, trial.rounds)
+        return Ended(key, _encode(trial.record([left[node] for node in sorted(left)])), "", trial.rounds)
 
-    def _mend(self) -> None:
-        """A node actor is dead: start it anew, and begin again every trial in flight (the others' last round is lost with it)."""
+    def _forget(self, slot: int) -> int:
+        self.deaths.pop(slot, None)
+        return self.keys.pop(slot)[0]
+
+    def _mend(self) -> list[Ended]:
+        """A node actor is dead: start it anew, and begin again every trial in flight (the others' last round is lost with it), but for those that
+        have seen so many deaths that one of them may be the cause: they are given back."""
         self._take_down()
         for host, alive in enumerate(living(self.hosts)):
             if not alive:
                 ray.kill(self.hosts[host])
                 self.replaced += 1
-                self.hosts[host] = self._start()
+                self.hosts[host] = self._start(host)
+        given_back = []
         for cohort in self.cohorts:
             slots = list(cohort.trials)
             cohort.__init__()  # type: ignore[misc]
             for slot in slots:
-                self._begin(cohort, slot)
+                self.deaths[slot] = self.deaths.get(slot, 0) + 1
+                if self.deaths[slot] < SUSPECT:
+                    self._begin(cohort, slot)
+                else:
+                    given_back.append(Ended(self._forget(slot), b"", "", 0, given_back=True))
+        return given_back
 
     # ---- one trial by hand: the interactive cluster on actors -----------------------------------------------------------------------
     def open(self, scenario: Scenario, seed: int) -> None:
@@ -326,82 +366,4 @@ class NetworkActor:
         return {"hosts": len(self.hosts), "replaced": self.replaced, "rounds": self.rounds}
 
 
-class Fleet:
-    """One network actor and its node actors, from the driver's side.  Serves any number of sweeps; `close` ends its actors."""
-
-    def __init__(self, nodes_per_actor: int = 1, spread: bool = False) -> None:
-        self.nodes_per_actor = nodes_per_actor
-        self.spread = spread
-        self.restarts = 0
-        self.network = self._start()
-
-    def _start(self) -> Any:
-        options: dict[str, Any] = {"num_cpus": 0}
-        return ray.remote(NetworkActor).options(**options).remote(self.nodes_per_actor, self.spread)
-
-    def run(self, jobs: Iterable[Job], in_flight: int = DEFAULT_IN_FLIGHT, attempts: int = 5) -> Iterator[tuple[int, Outcome, int]]:
-        """Run every job on the actors; yield (key, record or error, rounds) as each ends.  A dead network actor is replaced with its fleet, and what had not
-        ended is run again, at most `attempts` times without any trial ending in between."""
-        left = {key: (key, scenario, seed) for key, scenario, seed in jobs}
-        failures = 0
-        while left:
-            try:
-                for item in self.network.run.options(num_returns="streaming").remote(list(left.values()), in_flight):
-                    key, record, error, rounds = ray.get(item)
-                    if left.pop(key, None) is not None:
-                        failures = 0
-                        yield key, error or _record_decoder.decode(record), rounds
-            except RayActorError:
-                failures += 1
-                if failures >= attempts:
-                    raise
-                self.restarts += 1
-                time.sleep(0.1 * failures)
-                self.network = self._start()
-
-    def close(self) -> None:
-        """End the actors."""
-        if ray.is_initialized():
-            ray.kill(self.network)
-
-
-def attempt(scenario: Scenario, seed: int) -> Outcome:
-    """A trial's record, or the text of the error that it ended with."""
-    try:
-        return simulate(scenario, seed)
-    except Exception:  # a policy's own: whatever it raises is the trial's result, not the sweep's
-        return traceback.format_exc()
-
-
-def _simulate_whole(scenario: Scenario, seed: int) -> tuple[bytes, str]:
-    tune()
-    outcome = attempt(scenario, seed)
-    return (b"", outcome) if isinstance(outcome, str) else (_encode(outcome), "")
-
-
-_whole_trial = ray.remote(num_cpus=1)(_simulate_whole)
-
-
-def run_tasks(jobs: Iterable[Job], in_flight: int = 0) -> Iterator[tuple[int, Outcome, int]]:
-    """Engine `tasks`: each trial whole in a Ray task, at most `in_flight` at once (0: two for each CPU)."""
-    queue = deque(jobs)
-    limit = in_flight or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    running: dict[Any, Job] = {}
-    while queue or running:
-        while queue and len(running) < limit:
-            job = queue.popleft()
-            running[_whole_trial.remote(job[1], job[2])] = job
-        ready, _ = ray.wait(list(running), num_returns=1)
-        for reference in ready:
-            key, _, _ = running.pop(reference)
-            record, error = ray.get(reference)
-            yield key, error or _record_decoder.decode(record), 0
-
-
-def run_local(jobs: Iterable[Job]) -> Iterator[tuple[int, Outcome, int]]:
-    """Engine `local`: one trial after another in this process."""
-    for key, scenario, seed in jobs:
-        yield key, attempt(scenario, seed), 0
-
-
-__all__ = ["NEVER", "Fleet", "NetworkActor", "NodeActor", "run_local", "run_tasks", "start_ray"]
+__all__ = ["NEVER", "NetworkActor", "NodeActor", "start_ray"]

@@ -118,10 +118,11 @@ def carried(ended: Iterable[tuple[int, Record | str, int]]) -> int:
 
 def ray_figures() -> Iterator[Figure]:
     """The engines on Ray against the naive design, and against `local`."""
-    from capray import actors
+    from capray.actors import start_ray
+    from capray.fleet import Fleet, run_tasks
 
-    actors.start_ray()
-    fleet = actors.Fleet()
+    start_ray()
+    fleet = Fleet()
     scenario = quorum_scenario(load="500ms")
     list(fleet.run([(0, quorum_scenario(load="20ms"), 0)]))
     simulate(scenario, 0)
@@ -133,7 +134,7 @@ def ray_figures() -> Iterator[Figure]:
         actor = max(actor, messages / (time.perf_counter() - began))
         local = max(local, local_rate(scenario, turn))
     began = time.perf_counter()
-    messages = carried(actors.run_tasks([(i, scenario, i) for i in range(64)]))
+    messages = carried(run_tasks([(i, scenario, i) for i in range(64)]))
     tasks = messages / (time.perf_counter() - began)
     fleet.close()
     yield figure("actors_128_in_flight_vs_naive", actor, "messages/s", "one Ray call a hop", naive)

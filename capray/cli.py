@@ -128,14 +128,19 @@ def sweep(
     address: Address = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds for each point.")] = None,
     scale: Annotated[str, typer.Option(help="Of the main job: ci, default or full.")] = "default",
-    in_flight: Annotated[int, typer.Option(help="Trials in flight at once on the actors.")] = 512,
+    until_interval: Annotated[str | None, typer.Option(help="MEASURE=WIDTH: add seeds to a point until this measure's 95 % interval is so narrow.")] = None,
+    max_seeds: Annotated[int | None, typer.Option(help="The most that --until-interval adds up to (default: 20 x the seeds at first).")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Trials in flight at once on the actors (default: capray.engines.DEFAULT_IN_FLIGHT).")] = None,
     nodes_per_actor: Annotated[int, typer.Option(help="Simulated nodes that one node actor hosts.")] = 1,
+    fleets: Annotated[str, typer.Option(help="Network actors, each with its node actors, side by side: auto (by the cluster's processors) or a number.")] = "auto",
+    placement: Annotated[str, typer.Option(help="A fleet's actors on one machine (pack), or over the machines (spread).")] = "pack",
     json_: Json = False,
 ) -> None:
     """Run a sweep and draw its report.  A killed sweep goes on where it stopped when it is started again."""
+    from capray.engines import DEFAULT_IN_FLIGHT, Where, parse_fleets
     from capray.mainjob import main_job
     from capray.scenario import read_toml
-    from capray.sweep import sweep_from_dict
+    from capray.sweep import asked, sweep_from_dict
     from capray.sweeping import command_line, sweep_and_report
 
     if spec is not None:
@@ -145,7 +150,9 @@ def sweep(
         wanted = sweep_from_dict(raw, spec.stem)
     else:
         wanted = main_job(scale, seeds)
-    sweep_and_report(wanted, out or Path("results") / wanted.name, engine, address, in_flight, nodes_per_actor, json_, command_line())
+    where = Where(engine=engine, address=address, in_flight=DEFAULT_IN_FLIGHT if in_flight is None else in_flight,
+                  nodes_per_actor=nodes_per_actor, fleets=parse_fleets(fleets), placement=placement)
+    sweep_and_report(asked(wanted, until_interval, max_seeds), out or Path("results") / wanted.name, where, json_, command_line())
 
 
 @app.command()

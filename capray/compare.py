@@ -10,58 +10,74 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from heapq import merge
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from capray.engines import Where
 from capray.errors import wrong
-from capray.store import Results, Row, in_order
-from capray.sweep import Sweep, run_sweep
+from capray.store import Results, Row, Rows, digest, in_order
+from capray.sweep import Sweep
+
+Manifest = dict[str, Any]
+MOST_SHOWN = 100  # lines of the table of what differs
 
 DEFAULT_MEASURES = ("availability", "availability_worst_node", "stale_share", "staleness_max_us", "divergence_area", "lost_writes", "latency_p99_us",
                     "p_fresh_0", "read_p99_us", "write_p99_us", "p_within_2")
 
 
 def reproduce_directory(directory: Path, engine: str, address: str | None, as_json: bool) -> int:
-    """Run a directory's manifest again, elsewhere; 0 where digest and rows are equal, 1 (with what differs) where not."""
+    """Run a directory's manifest again, elsewhere; 0 where digest and rows are equal, 1 (with a table of what differs) where not."""
     results = Results(directory)
     manifest = results.manifest()
     if not manifest.get("digest"):
         raise wrong("directory", str(directory), "a complete results directory; this one has no digest yet: run its command again first")
-    rows = rerun(manifest, engine or manifest["engine"], address)
-    again = in_order(rows)
-    differences = row_differences(in_order(results.rows()), again)
-    from capray.store import digest
-
-    now = digest(again)
+    there = results.ordered()
+    with rerun(manifest, engine or manifest["engine"], address) as rows:
+        differences = list(row_differences(there, rows))
+        now, trials = digest(rows), len(rows)
     equal = now == manifest["digest"] and not differences
     if as_json:
-        print(json.dumps({"directory": str(directory), "equal": equal, "digest": manifest["digest"], "digest_now": now, "trials": len(again),
-                          "differences": differences[:100]}))
+        print(json.dumps({"directory": str(directory), "equal": equal, "digest": manifest["digest"], "digest_there": digest(there), "digest_now": now,
+                          "trials": trials, "differing": len(differences), "differences": differences[:MOST_SHOWN]}))
     else:
         print(f"{directory}: {'equal' if equal else 'DIFFERS'}: digest {manifest['digest']}" + ("" if equal else f", now {now}"))
-        for difference in differences[:40]:
-            print("  {key}  {column}: {there} -> {now}".format(**difference))
+        if not equal:
+            _tell(manifest, there, differences)
     return 0 if equal else 1
 
 
-def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Row]:
-    """The rows of a manifest, computed anew."""
-    from capray.sweeping import STUDIES, Progress
+def _tell(manifest: Manifest, there: Rows, differences: list[dict[str, Any]]) -> None:
+    """What differs, for a person: a table, and whether the directory agrees with itself."""
+    if digest(there) != manifest["digest"]:
+        print("the rows in the directory have not the digest of its own manifest: one of the two was changed after it was written")
+    shown = [[str(line[name]) for name in ("key", "column", "there", "now")] for line in differences[:MOST_SHOWN]]
+    lines = [["trial", "column", "there", "now"], *shown]
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    for line in lines if shown else []:
+        print("  ".join([*(text.ljust(width) for text, width in zip(line, widths)), line[3]]))
+    trials = len({line["key"] for line in differences})
+    print(f"{len(differences)} values differ, in {trials} of {len(there)} trials" + (f"; the first {MOST_SHOWN} are shown" if len(differences) > MOST_SHOWN else ""))
+
+
+@contextmanager
+def rerun(manifest: Manifest, engine: str, address: str | None) -> Iterator[Sequence[Row]]:
+    """The rows of a manifest, computed anew, in the order of their keys."""
+    from capray.sweeping import STUDIES, run_shown
 
     if manifest["kind"] == "run":
-        return [_one_again(manifest, engine, address)]
-    if manifest["kind"] in STUDIES:
-        return list(import_module(STUDIES[manifest["kind"]][0]).rerun(manifest, engine, address))
-    sweep = msgspec.convert(manifest["spec"], Sweep)
-    progress = Progress()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return run_sweep(sweep, folder, engine, address, progress=progress)[1]
-        finally:
-            progress.close()
+        yield [_one_again(manifest, engine, address)]
+    elif manifest["kind"] in STUDIES:
+        yield in_order(import_module(STUDIES[manifest["kind"]][0]).rerun(manifest, engine, address))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield run_shown(msgspec.convert(manifest["spec"], Sweep), Path(folder) / "again", Where(engine=engine, address=address), "")[1]
 
 
 def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Row:
@@ -72,18 +88,18 @@ def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Ro
     return row_of(scenario, manifest["spec"]["seed"], only(scenario, manifest["spec"]["seed"], engine, address))
 
 
-def row_differences(there: list[Row], now: list[Row]) -> list[dict[str, Any]]:
-    """Every column of every row that is not the same."""
-    old, new = {row["key"]: row for row in there}, {row["key"]: row for row in now}
-    out = []
-    for key in sorted({*old, *new}):
-        if key not in old or key not in new:
-            out.append({"key": key, "column": "(row)", "there": "present" if key in old else "absent", "now": "present" if key in new else "absent"})
+def row_differences(there: Iterable[Row], now: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """Every column of every row that is not the same; both in the order of their keys."""
+    rows = groupby(merge(((str(row["key"]), 0, row) for row in there), ((str(row["key"]), 1, row) for row in now), key=lambda one: one[:2]), key=lambda one: one[0])
+    for key, group in rows:
+        found = {side: row for _, side, row in group}
+        old, new = found.get(0), found.get(1)
+        if old is None or new is None:
+            yield {"key": key, "column": "(row)", "there": "present" if old else "absent", "now": "present" if new else "absent"}
             continue
-        for column in sorted({*old[key], *new[key]}):
-            if old[key].get(column) != new[key].get(column) and not column.startswith("wall_"):
-                out.append({"key": key, "column": column, "there": old[key].get(column), "now": new[key].get(column)})
-    return out
+        for column in sorted({*old, *new}):
+            if old.get(column) != new.get(column) and not column.startswith("wall_"):
+                yield {"key": key, "column": column, "there": old.get(column), "now": new.get(column)}
 
 
 def compare_directories(first: Path, second: Path, measures: list[str], threshold: float, out: Path | None, as_json: bool) -> int:

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from capray import __version__
+from capray.engines import run
 from capray.errors import show_us
 from capray.history import write_history
 from capray.metrics import measure
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.store import FORMAT, Results
-from capray.sweep import measured, run
+from capray.sweep import measured
 
 
 def run_one(scenario: Scenario, seed: int, engine: str, address: str | None, out: Path | None, history: Path | None, as_json: bool, command: str) -> None:
@@ -39,6 +40,7 @@ def only(scenario: Scenario, seed: int, engine: str, address: str | None) -> Rec
     [(_, outcome, _)] = run([(0, scenario, seed)], engine, address, in_flight=1)
     if isinstance(outcome, str):
         raise TrialFailed(outcome)
+    assert isinstance(outcome, Record)
     return outcome
 
 

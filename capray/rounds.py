@@ -39,10 +39,15 @@ def tune() -> None:
 class NodeActor(NodeHost):
     """A node of the simulated cluster, one hosted node for each trial in flight.  A plain class, made an actor by `ray.remote`."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "node") -> None:
+        """`title`: what it is called in Ray's dashboard and logs."""
         tune()
         super().__init__()
+        self.title = title
         self.leaving: list[tuple[int, int, bytes]] = []  # what ended trials left and has not been handed in
+
+    def __repr__(self) -> str:
+        return self.title
 
     def process_id(self) -> int:
         """The process that this actor is."""

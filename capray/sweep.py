@@ -1,19 +1,21 @@
 """A sweep: a grid of scenarios x seeds, run on an engine, measured trial by trial into a table.
 
-Decides: which trials a sweep has, in what order they are run, what a row holds.  May not know: what measures mean, how figures look.
+Decides: which trials a sweep has, how many seeds a point gets, what a row holds.  May not know: what measures mean, how figures look.
 A trial that two points share (no partition: every shape is the same) is run once and stands in both points' rows.
+Rows go to the file as they end and are not kept: memory grows by what names a trial.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from capray import __version__
+from capray.engines import DEFAULT_IN_FLIGHT, Engine, Job, Where
 from capray.errors import InputError, duration_us, wrong
 from capray.faults import FIELD_DURATIONS, Fault, draw_duration
 from capray.measures.allowed import allowed_columns
@@ -21,10 +23,8 @@ from capray.metrics import measure
 from capray.record import Record
 from capray.replay import replay_command
 from capray.scenario import Scenario, from_dict, with_units
-from capray.store import FORMAT, Results, Row
-
-ENGINES = ("actors", "tasks", "local")
-DEFAULT_IN_FLIGHT = 256
+from capray.store import FORMAT, Results, Row, Rows
+from capray.until import Until, parse_until
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,11 +58,14 @@ class Sweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     at_us: int = 5_000_000
     after_us: int = 20_000_000
     base: dict[str, Any] = {}
+    until: Until | None = None  # add seeds to a point until its interval is narrow enough
 
     def validate(self) -> None:
         """Refuse what cannot be run.  Raises InputError."""
         if not 1 <= self.seeds <= 1_000_000:
             raise wrong("seeds", self.seeds, "a whole number from 1 to 1000000")
+        if self.until is not None:
+            self.until.validate(self.seeds)
         if not self.variants or not self.grids:
             raise wrong("sweep", self.name, "at least one variant and one grid")
         labels = [variant.label for variant in self.variants]
@@ -113,10 +116,15 @@ def scenario_of(sweep: Sweep, point: Point, seed: int) -> Scenario:
         raise InputError(f"{error} (variant {variant.label!r}, {point.nodes} nodes, duration {point.duration})") from None
 
 
+def key_of(point: Point, seed: int) -> str:
+    """What names a trial within its sweep."""
+    return f"{point.variant.label}|{point.nodes}|{point.duration}|{seed:06d}"
+
+
 def coordinates(sweep: Sweep, point: Point, scenario: Scenario, seed: int) -> Row:
     """The columns that say where a row stands."""
     cut: list[Fault] = [fault for fault in scenario.faults if fault.kind == "partition"]
-    return {"key": f"{point.variant.label}|{point.nodes}|{point.duration}|{seed:06d}", "label": point.variant.label, "policy": point.variant.policy,
+    return {"key": key_of(point, seed), "label": point.variant.label, "policy": point.variant.policy,
             "shape": point.variant.shape if cut else "none", "nodes": point.nodes, "duration": point.duration,
             "duration_us": cut[-1].for_us if cut else 0, "seed": seed, "scenario": scenario.digest()}
 
@@ -130,82 +138,122 @@ def measured(scenario: Scenario, record: Record) -> Row:
     return row
 
 
-Progress = Callable[[int, int, int, Row | None], None]  # (trials done, trials in all, messages so far, newest row)
-
-
-def run(jobs: list[tuple[int, Scenario, int]], engine: str, address: str | None = None, in_flight: int = DEFAULT_IN_FLIGHT,
-        nodes_per_actor: int = 1) -> Iterator[tuple[int, Record | str, int]]:
-    """Run jobs (key, scenario, seed) on an engine; yield (key, record or the text of its failure, rounds) as they end.  Raises InputError for an unknown engine."""
-    if engine not in ENGINES:
-        raise wrong("engine", engine, "one of " + ", ".join(ENGINES))
-    from capray import actors
-
-    if engine == "local":
-        yield from actors.run_local(jobs)
-        return
-    actors.start_ray(address)
-    if engine == "tasks":
-        yield from actors.run_tasks(jobs)
-        return
-    fleet = actors.Fleet(nodes_per_actor)
-    try:
-        yield from fleet.run(jobs, in_flight)
-    finally:
-        fleet.close()
+Progress = Callable[..., None]  # (trials done, trials in all, messages so far, newest row, trials failed)
 
 
 def manifest_of(sweep: Sweep, engine: str, command: str) -> dict[str, Any]:
     """What a results directory says about the sweep in it."""
+    spec = {name: value for name, value in msgspec.to_builtins(sweep).items() if name != "until" or value is not None}
     return {"format": FORMAT, "kind": "sweep", "name": sweep.name, "version": __version__, "engine": engine, "command": command,
-            "spec": msgspec.to_builtins(sweep), "digest": "", "trials": 0}
+            "spec": spec, "digest": "", "trials": 0}
 
 
 def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", address: str | None = None, in_flight: int = DEFAULT_IN_FLIGHT,
-              progress: Progress | None = None, command: str = "", nodes_per_actor: int = 1) -> tuple[str, list[Row]]:
-    """Run what is not yet there, append each finished trial at once, and write the table.  Returns (digest, rows)."""
+              progress: Progress | None = None, command: str = "", nodes_per_actor: int = 1, fleets: int = 0, placement: str = "pack") -> tuple[str, Rows]:
+    """Run what is not yet there, append each finished trial at once, and write the table.  Returns (digest, rows).  Raises InputError."""
     sweep.validate()
-    planned: list[tuple[Point, Scenario, int]] = [(point, scenario_of(sweep, point, seed), seed)
-                                                   for point in points(sweep) for seed in range(sweep.first_seed, sweep.first_seed + sweep.seeds)]
+    where = Where(engine=engine, address=address, in_flight=in_flight, nodes_per_actor=nodes_per_actor, fleets=fleets, placement=placement)
+    where.validate()
+    planned = points(sweep)
+    stage = Stage(sweep, planned, sweep.first_seed, sweep.seeds)
     results = Results(directory)
     manifest = manifest_of(sweep, engine, command)
-    with results.writing(manifest) as rows:
-        done = {row["key"] for row in rows}
-        wanted: dict[tuple[str, int], list[Row]] = {}
-        jobs: list[tuple[int, Scenario, int]] = []
-        shared: list[list[Row]] = []
-        for point, scenario, seed in planned:
-            place = coordinates(sweep, point, scenario, seed)
-            if place["key"] in done:
-                continue
-            identity = (place["scenario"], seed)
-            if identity not in wanted:
-                wanted[identity] = []
-                shared.append(wanted[identity])
-                jobs.append((len(jobs), scenario, seed))
-            wanted[identity].append(place)
-        scenarios = [scenario for _, scenario, _ in jobs]
-        messages, failed, total = 0, 0, len(planned)
-        if progress:
-            progress(len(rows), total, 0, None)
-        jobs.sort(key=lambda job: (-job[1].nodes, -job[1].end_us, job[0]))  # the longest first: none is left over alone at the end
-        for key, outcome, rounds in run(jobs, engine, address, in_flight, nodes_per_actor) if jobs else ():
-            if isinstance(outcome, str):
-                for place in shared[key]:
-                    results.fail({**place, "error": outcome, "replay": replay_command(manifest, place)})
-                failed += len(shared[key])
-                continue
-            started = time.perf_counter()
-            measures = measured(scenarios[key], outcome)
-            messages += outcome.counters["messages"]
-            for place in shared[key]:
-                row = {**place, **measures}
-                results.append(row)
-                rows.append(row)
-            if progress:
-                progress(len(rows), total, messages, {**rows[-1], "wall_rounds": rounds, "wall_measure_s": time.perf_counter() - started})
-        if failed:
-            raise InputError(f"{failed} of {total} trials failed (see {results.failures_path}, with a command for each); the other {len(rows)} are kept")
-        return results.finish(manifest, rows), rows
+    with results.opened(manifest) as index, Engine(where, title_of(sweep)) as opened:
+        run_ = _Run(results, manifest, sweep, index, progress)
+        while True:
+            run_.stage(stage, opened)
+            seeds = stage.first + stage.seeds - sweep.first_seed
+            left = [point for point in stage.points if sweep.until and not run_.narrow(point, seeds)]
+            if not left or not sweep.until or run_.failed:
+                break
+            stage = Stage(sweep, left, stage.first + stage.seeds, sweep.until.more(seeds))
+        if run_.failed:
+            raise InputError(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); the other {len(index)} are kept")
+        return results.finish(manifest), Rows(results.trials_path, index)
+
+
+def asked(sweep: Sweep, until_interval: str | None, max_seeds: int | None) -> Sweep:
+    """The sweep with what `--until-interval` and `--max-seeds` say.  Raises InputError."""
+    if until_interval is None:
+        if max_seeds is not None:
+            raise wrong("max-seeds", max_seeds, "--until-interval beside it")
+        return sweep
+    wanted = msgspec.structs.replace(sweep, until=parse_until(until_interval, sweep.seeds, max_seeds))
+    wanted.validate()
+    return wanted
+
+
+def title_of(sweep: Sweep) -> str:
+    """What the sweep's actors are called in Ray's dashboard: the policies that they serve, or the sweep's name where those are many."""
+    policies = sorted({variant.policy.rpartition(":")[2] for variant in sweep.variants})
+    return "+".join(policies) if len(policies) <= 4 else sweep.name
+
+
+class Stage:
+    """Some points and the seeds that they are run with; `jobs` are its trials, `places` the points and the seed that each job stands for."""
+
+    def __init__(self, sweep: Sweep, chosen: list[Point], first: int, seeds: int) -> None:
+        """Plan it.  Raises InputError for a point that cannot be run."""
+        self.points, self.first, self.seeds = chosen, first, seeds
+        self.jobs: list[Job] = []
+        self.places: list[list[Point]] = []
+        numbers: dict[tuple[str, int], int] = {}
+        for point in chosen:
+            scenario = scenario_of(sweep, point, first)
+            for seed in range(first, first + seeds):
+                if point.duration in FIELD_DURATIONS:
+                    scenario = scenario_of(sweep, point, seed)
+                number = numbers.setdefault((scenario.digest(), seed), len(self.jobs))
+                if number == len(self.jobs):
+                    self.jobs.append((number, scenario, seed))
+                    self.places.append([])
+                self.places[number].append(point)
+
+
+class _Run:
+    """A sweep under way: what is there, and what is told of it."""
+
+    def __init__(self, results: Results, manifest: dict[str, Any], sweep: Sweep, index: dict[str, int], progress: Progress | None) -> None:
+        self.results, self.manifest, self.sweep, self.index = results, manifest, sweep, index
+        self.progress = progress or (lambda *_: None)
+        self.messages = self.failed = self.total = 0
+        self.values: dict[str, Any] = {}  # key -> the measure that decides how many seeds there are
+        if sweep.until:
+            self.values = {row["key"]: row.get(sweep.until.measure) for row in Rows(results.trials_path, index)}
+
+    def stage(self, stage: Stage, engine: Engine) -> None:
+        """Run what is not there of it."""
+        self.total += sum(map(len, stage.places))
+        jobs = [job for job in stage.jobs if any(key_of(point, job[2]) not in self.index for point in stage.places[job[0]])]
+        self.progress(len(self.index), self.total, self.messages, None, self.failed)
+        if jobs:
+            self.results.forget_failures() if not self.failed else None
+        scenarios = {number: scenario for number, scenario, _ in jobs}
+        seeds = {number: seed for number, _, seed in jobs}
+        for number, outcome, rounds in engine.run(jobs, measured) if jobs else ():
+            began = time.perf_counter()
+            for point in stage.places[number]:
+                place = coordinates(self.sweep, point, scenarios[number], seeds[number])
+                if isinstance(outcome, str):
+                    self.results.fail({**place, "error": outcome, "replay": replay_command(self.manifest, place)})
+                    self.failed += 1
+                elif place["key"] not in self.index:
+                    self.keep({**place, **outcome})
+            row = None if isinstance(outcome, str) else {**place, **outcome, "wall_rounds": rounds, "wall_append_s": time.perf_counter() - began}
+            self.messages += row["messages"] if row else 0
+            self.progress(len(self.index), self.total, self.messages, row or {}, self.failed)
+
+    def keep(self, row: Row) -> None:
+        """Append one row."""
+        self.index[row["key"]] = self.results.append(row)
+        if self.sweep.until:
+            self.values[row["key"]] = row.get(self.sweep.until.measure)
+
+    def narrow(self, point: Point, seeds: int) -> bool:
+        """Whether a point needs no more seeds."""
+        assert self.sweep.until is not None
+        first = self.sweep.first_seed
+        return self.sweep.until.narrow([self.values.get(key_of(point, seed)) for seed in range(first, first + seeds)])
 
 
 def sweep_from_dict(raw: dict[str, Any], name: str) -> Sweep:

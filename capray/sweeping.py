@@ -9,19 +9,23 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from capray.engines import Where
 from capray.errors import InputError, wrong
 from capray.record import Record
 from capray.scenario import Scenario
-from capray.store import Results, Row
+from capray.store import Results, Row, Rows
 from capray.sweep import Sweep, points, run_sweep, scenario_of
 
 PLAIN_EVERY_S = 10.0
+COORDINATES = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
 # Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows` and `draw(directory) -> page` are.
 STUDIES = {"pbs": ("capray.studies.pbs_study", "capray.studies.pbs_report"), "elections": ("capray.studies.elections", "capray.studies.elections")}
 
@@ -42,17 +46,17 @@ class Progress:
         self.bar: Any = None
         self.task: Any = None
 
-    def __call__(self, done: int, total: int, messages: int, newest: Row | None) -> None:
-        """Show where the sweep stands."""
-        if newest is None:
-            self.first = done
-        spent = time.monotonic() - self.began
+    def __call__(self, done: int, total: int, messages: int, newest: Row | None, failed: int = 0) -> None:
+        """Show where the sweep stands: trials done (of all that are known of), messages so far, the newest row (null at the beginning), trials failed."""
+        if newest is None and not self.first:
+            self.first, self.began = done + failed, time.monotonic()
+        spent, over = time.monotonic() - self.began, done + failed - self.first
         rate = messages / spent if spent > 0 else 0.0
-        left = spent * (total - done) / (done - self.first) if done > self.first else None
-        line = f"{messages / 1e6:.2f} M messages, {rate:,.0f}/s" + (f", {left:.0f} s left" if left is not None else "")
+        left = f", {spanned(spent * (total - done - failed) / over)} left" if over > 0 else ""
+        line = f"{messages / 1e6:.2f} M messages, {rate:,.0f}/s{left}" + (f", {failed} FAILED" if failed else "")
         if sys.stderr.isatty():
             self._draw(done, total, line)
-        elif time.monotonic() - self.shown >= PLAIN_EVERY_S or done == total:
+        elif time.monotonic() - self.shown >= PLAIN_EVERY_S or done + failed == total:
             self.shown = time.monotonic()
             print(f"{done}/{total} trials, {line}", file=sys.stderr, flush=True)
 
@@ -65,9 +69,7 @@ class Progress:
             self.bar = Bar(TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
             self.bar.start()
             self.task = self.bar.add_task(line, total=total)
-        self.bar.update(self.task, completed=done, description=line)
-        if done == total:
-            self.close()
+        self.bar.update(self.task, completed=done, total=total, description=line)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -76,13 +78,26 @@ class Progress:
             self.bar = None
 
 
-def sweep_and_report(sweep: Sweep, directory: Path, engine: str, address: str | None, in_flight: int, nodes_per_actor: int, as_json: bool, command: str) -> None:
-    """Run a sweep, draw its report, print its points."""
+def spanned(seconds: float) -> str:
+    """A time to wait, as a person says it: 40 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def run_shown(sweep: Sweep, directory: Path, where: Where, command: str) -> tuple[str, Rows]:
+    """Run a sweep with its progress on standard error.  Returns (digest, rows).  Raises InputError."""
     progress = Progress()
     try:
-        digest, rows = run_sweep(sweep, directory, engine, address, in_flight, progress, command, nodes_per_actor)
+        return run_sweep(sweep, directory, where.engine, where.address, where.in_flight, progress, command, where.nodes_per_actor, where.fleets, where.placement)
     finally:
         progress.close()
+
+
+def sweep_and_report(sweep: Sweep, directory: Path, where: Where, as_json: bool, command: str) -> None:
+    """Run a sweep, draw its report, print its points."""
+    digest, rows = run_shown(sweep, directory, where, command)
     page = draw(directory)
     if as_json:
         for point in point_table(rows):
@@ -92,23 +107,22 @@ def sweep_and_report(sweep: Sweep, directory: Path, engine: str, address: str | 
         print(f"{len(rows)} trials, digest {digest}\nreport: {page}")
 
 
-def point_table(rows: list[Row]) -> list[dict[str, Any]]:
-    """One dict a point: its coordinates, and each measure as {mean, low, high, trials}."""
+def point_table(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """One dict a point: its coordinates, and each measure as {mean, low, high, trials}.  Rows of one point stand together, as in the order of keys."""
+    for _, group in groupby(rows, key=lambda row: (row["label"], row["nodes"], row["duration"])):
+        yield point_of(list(group))
+
+
+def point_of(group: list[Row]) -> dict[str, Any]:
+    """One point from its rows."""
     from capray.stats import summary
 
-    grouped: dict[tuple[str, int, str], list[Row]] = {}
-    for row in rows:
-        grouped.setdefault((row["label"], row["nodes"], row["duration"]), []).append(row)
-    coordinates = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
-    out = []
-    for (label, nodes, duration), group in grouped.items():
-        first = group[0]
-        point: dict[str, Any] = {"label": label, "policy": first["policy"], "shape": first["shape"], "nodes": nodes, "duration": duration}
-        for name in first:
-            if name not in coordinates and not name.startswith("wall_"):
-                point[name] = summary([row.get(name) for row in group])
-        out.append(point)
-    return out
+    first = group[0]
+    point: dict[str, Any] = {name: first[name] for name in ("label", "policy", "shape", "nodes", "duration")}
+    for name in first:
+        if name not in COORDINATES and not name.startswith("wall_"):
+            point[name] = summary([row.get(name) for row in group])
+    return point
 
 
 def scenario_of_row(manifest: dict[str, Any], row: Row) -> Scenario:

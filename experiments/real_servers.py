@@ -23,7 +23,6 @@ import re
 import sys
 from collections.abc import Callable
 from math import comb
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -31,14 +30,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from capray.errors import duration_us, wrong
-from capray.experiment import main, parser
+from capray.experiment import main, parser, run_script
 from capray.faults import SHAPES, parse_groups
 from capray.figures.style import FAINT, INK, looks, style
 from capray.measures.phases import is_ok, kind_of
 from capray.record import Operation, Record
 from capray.store import Results, Row
-from capray.sweep import Grid, Sweep, Variant, run_sweep
-from capray.sweeping import Progress, command_line, draw, replay
+from capray.sweep import Grid, Sweep, Variant
+from capray.sweeping import draw, replay
 
 SECOND = 1_000_000
 MEASURED_CUT = "10s"
@@ -179,12 +178,7 @@ COUNTS = ("stale", "lost")
 def script() -> None:
     given = options().parse_args()
     sweep = sweep_of(given)
-    directory = given.out or Path("results") / sweep.name
-    progress = Progress()
-    try:
-        digest, rows = run_sweep(sweep, directory, given.engine, given.address, given.in_flight, progress, command_line())
-    finally:
-        progress.close()
+    digest, rows, directory = run_script(sweep, given)
     manifest = Results(directory).manifest()
     answers = told([{**row, **beside(replay(manifest, row))} for row in sorted(rows, key=lambda row: str(row["key"]))], as_published(given))
     draw(directory)

@@ -16,18 +16,17 @@ Redis 2.6, which Jepsen cut: --failover-delay 5s --failover-jitter 10s.
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
 from capray.errors import duration_us, wrong
-from capray.experiment import main, parser
+from capray.experiment import main, parser, run_script
 from capray.figures.style import looks, style
 from capray.stats import summary
 from capray.store import Row
-from capray.sweep import Grid, Sweep, Variant, run_sweep
-from capray.sweeping import Progress, command_line, draw
+from capray.sweep import Grid, Sweep, Variant
+from capray.sweeping import draw
 
 POLICY = "capray.policies.redis.replica:Redis"
 CUTS = {"ci": ("10s", "30s"), "default": ("10s", "20s", "30s", "60s"), "full": ("10s", "15s", "20s", "30s", "45s", "60s", "120s")}
@@ -41,13 +40,8 @@ BASELINE = "failover"  # the variant that T is measured on: clients beside their
 def script() -> None:
     given = options().parse_args()
     sweep = sweep_of(given)
-    directory = given.out or Path("results") / sweep.name
-    progress = Progress()
-    try:
-        digest, rows = run_sweep(sweep, directory, given.engine, given.address, given.in_flight, progress, command_line())
-    finally:
-        progress.close()
-    answers = [answer for cut in cuts_of(given) for answer in judged(given, rows, cut)]
+    digest, rows, directory = run_script(sweep, given)
+    answers = [answer for cut in cuts_of(given) for answer in judged(given, list(rows), cut)]
     draw(directory)
     (directory / "figures").mkdir(parents=True, exist_ok=True)
     figure(given, answers).write_html(directory / "figures" / "redis_failover.html", include_plotlyjs="cdn")

@@ -12,20 +12,19 @@ those reads were stale.  Anti-entropy repairs every 20 s here; operators do it w
 
 import json
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from capray.errors import duration_us, wrong
-from capray.experiment import main, parser
+from capray.experiment import main, parser, run_script
 from capray.figures.data import LogLike
 from capray.figures.style import FAINT, dodge, legend_room, looks, style
 from capray.stats import summarize
 from capray.store import Row
-from capray.sweep import Grid, Sweep, Variant, run_sweep
-from capray.sweeping import Progress, command_line, draw
+from capray.sweep import Grid, Sweep, Variant
+from capray.sweeping import draw
 
 PARTS = ("hints", "read repair", "anti-entropy")
 CUTS = {
@@ -220,13 +219,8 @@ def script() -> None:
     given = options.parse_args()
     cuts, windows = tuple(given.cut) or CUTS[given.scale], tuple(given.window) or WINDOWS[given.scale]
     sweep = ablation(given.scale, given.seeds, cuts, windows, given.repair_every)
-    directory = given.out or Path("results") / sweep.name
-    progress = Progress()
-    try:
-        digest, rows = run_sweep(sweep, directory, given.engine, given.address, given.in_flight, progress, command_line())
-    finally:
-        progress.close()
-    lines = told(rows, [variant.label for variant in sweep.variants])
+    digest, rows, directory = run_script(sweep, given)
+    lines = told(list(rows), [variant.label for variant in sweep.variants])
     figures = [combinations_figure(lines, cuts), windows_figure(lines, cuts, windows)]
     page = directory / "figures" / "repair.html"
     page.parent.mkdir(exist_ok=True)

@@ -18,21 +18,20 @@ import argparse
 import json
 import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from capray.errors import duration_us, show_us, wrong
-from capray.experiment import main, parser
+from capray.experiment import main, parser, run_script
 from capray.figures.style import FAINT, INK, looks, style
 from capray.measures.phases import is_ok, kind_of
 from capray.record import Record
 from capray.stats import summarize
 from capray.store import Results, Row
-from capray.sweep import Grid, Sweep, Variant, run_sweep
-from capray.sweeping import Progress, command_line, draw, replay
+from capray.sweep import Grid, Sweep, Variant
+from capray.sweeping import draw, replay
 
 SECOND = 1_000_000
 SHAPES = {"follower_cut": "majority", "leader_cut": "leader-minority"}
@@ -54,12 +53,7 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
 def script() -> None:
     given = options().parse_args()
     sweep = sweep_of(given)
-    directory = given.out or Path("results") / sweep.name
-    progress = Progress()
-    try:
-        digest, rows = run_sweep(sweep, directory, given.engine, given.address, given.in_flight, progress, command_line())
-    finally:
-        progress.close()
+    digest, rows, directory = run_script(sweep, given)
     manifest = Results(directory).manifest()
     answers = told(sweep, [{**row, "serves": serves(replay(manifest, row))} for row in sorted(rows, key=lambda row: str(row["key"]))])
     draw(directory)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from capray.cluster import Cluster
+from capray.engines import run_local
 from capray.errors import InputError
 from capray.faults import Fault
 from capray.policies import POLICIES, load
@@ -25,6 +26,7 @@ from capray.workload import Workload
 
 ray = pytest.importorskip("ray")
 actors = pytest.importorskip("capray.actors")
+fleets = pytest.importorskip("capray.fleet")
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 S = 1_000_000
@@ -67,7 +69,7 @@ def one_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def fleet(one_ray: None) -> Iterator[object]:
-    fleet = actors.Fleet(nodes_per_actor=1)
+    fleet = fleets.Fleet(nodes_per_actor=1)
     yield fleet
     fleet.close()
 
@@ -76,8 +78,8 @@ def test_three_engines_one_result_on_every_policy(fleet: object) -> None:
     jobs = [(number, short(policy), number) for number, policy in enumerate(p for p in POLICIES if there(p))]
     wanted = expected(jobs)
     assert digests(fleet.run(jobs)) == wanted  # type: ignore[attr-defined]
-    assert digests(actors.run_tasks(jobs)) == wanted
-    assert digests(actors.run_local(jobs)) == wanted
+    assert digests(fleets.run_tasks(jobs)) == wanted
+    assert digests(run_local(jobs)) == wanted
 
 
 def test_one_fleet_serves_clusters_of_several_sizes(fleet: object) -> None:
@@ -88,7 +90,7 @@ def test_one_fleet_serves_clusters_of_several_sizes(fleet: object) -> None:
 
 
 def test_nodes_may_share_an_actor_and_trials_tell_their_rounds() -> None:
-    fleet = actors.Fleet(nodes_per_actor=3)
+    fleet = fleets.Fleet(nodes_per_actor=3)
     try:
         jobs = [(seed, short("abd", 3, 5 * S), seed) for seed in range(2)]
         runs = list(fleet.run(jobs))

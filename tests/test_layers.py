@@ -23,10 +23,12 @@ LAYERS = [
     ["windows"],
     ["checkers"],
     ["measures"],
+    ["engines"],
     ["actors"],
-    ["cluster", "store"],
+    ["fleet"],
+    ["cluster", "store", "stats"],
+    ["until"],
     ["sweep"],
-    ["stats"],
     ["plots"],
     ["report"],
     ["studies"],
@@ -74,7 +76,7 @@ def test_a_module_imports_only_from_its_left(path):
 
 def test_ray_is_imported_only_by_the_actors_and_the_baselines():
     users = {path.stem for path in FILES for module, _ in imports(path) if module.split(".")[0] == "ray"}
-    assert users <= {"actors", "rounds", "byhand", "baselines", "pbs_study"}  # pbs_study runs batches, not trials, as tasks
+    assert users <= {"actors", "fleet", "rounds", "byhand", "baselines", "pbs_study"}  # pbs_study runs batches, not trials, as tasks
 
 
 def test_replicas_see_no_clock_no_randomness_no_network_and_no_ray():

@@ -19,7 +19,7 @@ def test_points_stand_once_in_the_order_of_the_grids():
 
 def test_a_trial_that_two_points_share_is_run_once_and_stands_in_both(tmp_path):
     seen = []
-    _, rows = run_sweep(TINY, tmp_path / "a", "local", progress=lambda done, total, messages, newest: seen.append(newest))
+    _, rows = run_sweep(TINY, tmp_path / "a", "local", progress=lambda done, total, messages, newest, failed: seen.append(newest))
     assert len(rows) == 8
     assert len(seen) == 1 + 2 + 4  # the beginning, two healthy trials shared by both shapes, four cut ones
     healthy = {row["label"]: row["record"] for row in rows if row["duration"] == "0s" and row["seed"] == 0}
@@ -32,7 +32,7 @@ def test_a_sweep_goes_on_where_it_was_killed_and_ends_with_the_same_digest(tmp_p
     class Killed(Exception):
         pass
 
-    def kill(done, total, messages, newest):
+    def kill(done, *rest):
         if done >= 3:
             raise Killed
 
@@ -42,7 +42,7 @@ def test_a_sweep_goes_on_where_it_was_killed_and_ends_with_the_same_digest(tmp_p
     kept = Results(tmp_path / "cut").rows()
     assert 3 <= len(kept) < 8
     ran = []
-    digest, again = run_sweep(TINY, tmp_path / "cut", "local", progress=lambda done, total, messages, newest: ran.append(done))
+    digest, again = run_sweep(TINY, tmp_path / "cut", "local", progress=lambda done, total, messages, newest, failed: ran.append(done))
     assert digest == whole and len(again) == len(rows) == 8
     assert ran[0] == len(kept)
 

@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 import plotly.graph_objects as go
 
+from capray.engines import run
 from capray.errors import InputError
 from capray.figures.style import looks, style
 from capray.record import Record
 from capray.store import Results, Row
-from capray.sweep import Sweep, coordinates, manifest_of, points, run, scenario_of
+from capray.sweep import Sweep, coordinates, manifest_of, points, scenario_of
 
 KIND = "elections"
 # Timeout range -> measure -> ms.

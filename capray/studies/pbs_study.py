@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from capray import __version__
+from capray.engines import ENGINES
 from capray.errors import wrong
 from capray.stats import Z, tidy
 from capray.store import FORMAT, Results, Row, in_order
 from capray.studies.pbs import VERSIONS, Setup, batch_row, beyond, quantile, scenario_of
-from capray.sweep import ENGINES, Progress
+from capray.sweep import Progress
 
 KIND = "pbs"
 REPORTED = (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
