@@ -134,7 +134,7 @@ def measured(scenario: Scenario, record: Record) -> Row:
     row: Row = {"record": record.digest(), **measure(record)}
     needs = scenario.policy_class.needs(scenario.nodes, scenario.policy_settings)
     if needs is not None:
-        row.update(allowed_columns(record.placement, record.nodes, record.faults, *needs))
+        row.update(allowed_columns(record.history, record.placement, record.nodes, record.faults, *needs))
     return row
 
 
