@@ -25,10 +25,12 @@ VARIANTS = (
     Variant(label="zookeeper, leader in majority", policy="zookeeper",
             note="Theory, CP: the majority goes on, the minority gives up. As built: the minority's writes stop at once, but its local reads go on, stale, until it has heard nothing from "
                  "the leader for syncLimit x tickTime = 10 s; so its availability falls with longer cuts, and the age of what it reads is bounded by about that time. "
-                 "Trials are not linearizable because reads are local, as ZooKeeper's documentation says."),
+                 "Trials are not linearizable because reads are local, as ZooKeeper's documentation says. After heal the minority returns the later the longer it was cut: what it sent "
+                 "into the cut is retransmitted with a time-out that doubles (TCP's, and the election's notifications)."),
     Variant(label="zookeeper, leader in minority", policy="zookeeper", shape="leader-minority",
             note="Theory, CP: as above. As built: for the same 10 s nobody notices, so writes stop on both sides; a cut shorter than that causes no election and its writes are applied "
-                 "after heal. After a longer one the majority elects a leader and serves, the old leader steps down; reads of the majority are not stale, for nothing was written meanwhile."),
+                 "after heal. After a longer one the majority elects a leader and serves, the old leader steps down; reads of the majority are not stale, for nothing was written "
+                 "meanwhile. A trial in which a local read came just after a write elsewhere is not linearizable either, cut or no cut."),
     Variant(label="write-all", policy="write-all",
             note="Theory, the thought experiment's C choice: every write is refused while any node is cut off, on both sides; reads go on at every node. As built: a read of a key with a prepared "
                  "write waits for its coordinator, so the keys in doubt at the cut are not readable, and availability lies below the share of reads. Always linearizable."),

@@ -18,7 +18,7 @@ from plotly.subplots import make_subplots
 
 from capray.figures.data import DEFAULT_DEADLINE_US, Estimate, LogLike, Point, Row, estimate, first_known, labels, line, main_size, ordered, sizes, tidy
 from capray.figures.signature import signature, triangle
-from capray.figures.style import FAINT, Look, bars, chooser, dodge, duration_ticks, heading, legend_room, looks, show, show_value, style, value_ticks
+from capray.figures.style import FAINT, Look, bars, chooser, dodge, duration_ticks, heading, legend_room, looks, of_trials, show, style, value_ticks
 
 __all__ = ["allowed", "availability", "figures", "heatmap", "inconsistency", "signature", "triangle", "write_pngs"]
 
@@ -67,14 +67,16 @@ def availability(rows: Sequence[Row], deadline_us: int) -> go.Figure:
 
 
 def inconsistency(rows: Sequence[Row], deadline_us: int) -> go.Figure:
-    """Stale share, staleness age, divergence and lost writes against the length of the cut, by policy."""
+    """Stale share, staleness age, divergence, lost writes, conflicts and convergence against the length of the cut, by policy."""
     panels = [
         Panel("stale reads", "stale_share", "share", "share of ok reads"),
         Panel("oldest stale read", "staleness_max_us", "us", "age of the overwritten value"),
         Panel("divergence of replicas", "divergence_area", "count", "share of differing pairs × seconds"),
         Panel("acknowledged writes lost", first_known(rows, "lost_writes", "lost_writes_provable"), "count", "writes a trial"),
+        Panel("conflicting writes", "conflicts", "count", "pairs a trial"),
+        Panel("convergence after heal", "convergence_us", "us", "until the replicas agree"),
     ]
-    return _against_duration(rows, panels, 2, "Inconsistency against the length of the cut", deadline_us)
+    return _against_duration(rows, panels, 3, "Inconsistency against the length of the cut", deadline_us)
 
 
 def _against_duration(rows: Sequence[Row], panels: list[Panel], columns: int, title: str, deadline_us: int) -> go.Figure:
@@ -83,7 +85,7 @@ def _against_duration(rows: Sequence[Row], panels: list[Panel], columns: int, ti
         rows=-(-len(panels) // columns),
         cols=columns,
         subplot_titles=[panel.title for panel in panels],
-        horizontal_spacing=0.09 if columns == 2 else 0.05,
+        horizontal_spacing=0.05 if len(panels) <= columns else 0.075,
         vertical_spacing=0.17,
     )
     every = [point for n in counts for name in names for point in line(rows, name, n)]
@@ -107,7 +109,7 @@ def _against_duration(rows: Sequence[Row], panels: list[Panel], columns: int, ti
 def _scale_of(rows: Sequence[Row], panel: Panel) -> LogLike | None:
     if panel.how == "share":
         return None
-    return LogLike.of_values(float(row[panel.column]) for row in rows if row.get(panel.column) is not None)
+    return LogLike.of_values((float(row[panel.column]) for row in rows if row.get(panel.column) is not None), 4)
 
 
 def _trace(
@@ -126,9 +128,9 @@ def _trace(
         showlegend=legend,
         line={"color": look.colour, "dash": look.dash, "width": 1.8},
         marker={"symbol": look.marker, "size": 8, "color": look.colour, "line": {"color": "white", "width": 0.7}},
-        customdata=[[name, nodes, point.duration, show(one, panel.how), one.trials] for point, one in kept],
+        customdata=[[name, nodes, point.duration, show(one, panel.how), of_trials(one, point.rows)] for point, one in kept],
         hovertemplate=f"<b>{html.escape(name)}</b>, {nodes} nodes<br>cut: %{{customdata[2]}}<br>{panel.title}: %{{customdata[3]}}"
-        "<br>%{customdata[4]} trials<extra></extra>",
+        "<br>%{customdata[4]}<extra></extra>",
     )
 
 
@@ -139,15 +141,27 @@ def _axes(figure: go.Figure, rows: Sequence[Row], panels: list[Panel], columns: 
             **duration_ticks(every, scale, 0.62 if columns > 2 else 0.4), title_text="length of the cut (log-like, 0 shown)", title_standoff=8, **at
         )
         values = _scale_of(rows, panel)
-        top = max((float(row[panel.column]) for row in rows if row.get(panel.column) is not None), default=1.0)
-        ceiling = 1.05 if not panel.column.startswith("stale") else min(1.05, max(0.1, 1.15 * top))  # availability always from 0 to 1
+        top = _top(every, rows, panel)
+        ceiling = 1.05 if not panel.column.startswith("stale") else min(1.05, max(0.1, 1.1 * top))  # availability always from 0 to 1
         axis = {"range": [-0.03 * ceiling, ceiling]} if values is None else value_ticks(values, top, panel.how)
         figure.update_yaxes(title_text=panel.axis, title_standoff=6, **axis, **at)
         figure.add_vline(x=scale(deadline_us), line={"color": FAINT, "width": 1, "dash": "dot"}, **at)
-        if not any(row.get(panel.column) is not None for row in rows):
-            figure.add_annotation(
-                text="not measured in these trials", showarrow=False, font={"color": FAINT}, x=0.5, y=0.5, xref="x domain", yref="y domain", **at
-            )
+        said = _said_of_all(rows, panel)
+        if said:
+            figure.add_annotation(text=said, showarrow=False, font={"color": FAINT}, x=0.5, y=0.5, xref="x domain", yref="y domain", **at)
+
+
+def _top(every: Sequence[Point], rows: Sequence[Row], panel: Panel) -> float:
+    """How far up a panel must reach: the largest value, and the end of the longest interval."""
+    values = [float(row[panel.column]) for row in rows if row.get(panel.column) is not None]
+    ends = [one.high for point in every if (one := estimate(point.rows, panel.column)) is not None and one.high is not None]
+    return max([*values, *ends] if panel.how == "share" else values, default=1.0)
+
+
+def _said_of_all(rows: Sequence[Row], panel: Panel) -> str:
+    """What a panel without anything to see says."""
+    values = {row[panel.column] for row in rows if row.get(panel.column) is not None}
+    return "not measured in these trials" if not values else "0 in every trial" if values == {0} else ""
 
 
 def _by_size(figure: go.Figure, rows: Sequence[Row], owner: list[int], title: str, room: int) -> go.Figure:
@@ -233,7 +247,7 @@ def _heat(rows: Sequence[Row], name: str, counts: list[int], durations: list[str
         showscale=bar,
         xgap=1,
         ygap=1,
-        text=[["" if one is None else show_value(one.mean, "share")[:4] for one in row] for row in cells],
+        text=[["" if one is None else f"{one.mean:.2f}" for one in row] for row in cells],
         texttemplate="%{text}",
         textfont={"size": 10},
         colorbar={"title": {"text": "share"}, "thickness": 12, "len": 1.0, "x": 1.01},

@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 
 from capray import plots
 from capray.errors import show_us
-from capray.figures.data import DEFAULT_DEADLINE_US, Row, estimate, healthy, labels, ordered, partitioned, share_linearizable, sizes, tidy
+from capray.figures.data import DEFAULT_DEADLINE_US, Estimate, Row, estimate, healthy, labels, ordered, partitioned, share_linearizable, sizes, tidy
 from capray.figures.signature import counterexamples
-from capray.figures.style import show
+from capray.figures.style import brief, of_trials
 from capray.figures.trial import spacetime, timeline
 from capray.record import Record
 from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
@@ -188,11 +188,11 @@ def _figure(name: str, figure: go.Figure, tidied: Sequence[Row], deadline_us: in
     links = ", ".join(f"<a href='#def-{measure}'>{measure}</a>" for measure in defined)
     check = _check(tidied, deadline_us) if name == "signature" else ""
     return (
-        f"<section id={name}><h2>{html.escape(caption.heading)}</h2><div class=plot id='fig-{name}' data-figure='data-{name}' "
-        f"style='height:{figure.layout.height}px'></div>"
+        f"<section id={name}><h2>{html.escape(caption.heading)}</h2><div class=scroll><div class=plot id='fig-{name}' data-figure='data-{name}' "
+        f"style='height:{figure.layout.height}px'></div></div>"
         f"<p class=caption>{html.escape(caption.text)}</p>{check}<p class=caption>Its numbers: <a href='#trials' data-rows=\"{wanted}\">its rows "
         f"in the table</a>; defined as: {links}. "
-        f"A click on a point shows its trials.</p>{embedded(f'data-{name}', figure.to_json())}</section>"
+        f"A click on a point shows its trials, one on a name in the legend hides or shows it.</p>{embedded(f'data-{name}', figure.to_json())}</section>"
     )
 
 
@@ -231,7 +231,9 @@ def _summary(tidied: Sequence[Row], deadline_us: int) -> str:
     return (
         f"<section id=summary><h2>Summary</h2><p>Trials with a cut longer than the clients' deadline ({show_us(deadline_us)}), all lengths "
         f"together; {len(healthy(tidied))} trials without a cut "
-        "are left out where there are others. Mean over seeds [95 % interval]; a single seed has no interval.</p><div class=scroll><table>"
+        "are left out where there are others. Mean over seeds [95 % interval]; no interval where all seeds agree or there is a single one; a dash: not "
+        "measured, or it never happened. Where it happened in some trials only, the mean is over those, and their number stands below.</p>"
+        "<div class=scroll><table class=summary>"
         f"<thead><tr><th>policy</th><th class=n>nodes</th><th class=n>trials</th>{head}<th class=n><a href='#def-linearizable'>linearizable "
         f"trials</a></th></tr></thead><tbody>" + "".join(lines) + "</tbody></table></div></section>"
     )
@@ -239,18 +241,23 @@ def _summary(tidied: Sequence[Row], deadline_us: int) -> str:
 
 def _summary_line(label: str, nodes: int, used: Sequence[Row], columns: Sequence[tuple[str, str, str]], cut: bool) -> str:
     wanted = html.escape(json.dumps({"pick": {"label": label, "nodes": str(nodes)}, "cut": "partitioned" if cut else ""}), quote=True)
-    cells = "".join(f"<td class=n>{_cell(show(estimate(used, column), how))}</td>" for _, column, how in columns)
+    cells = "".join(f"<td class=n>{_estimated(estimate(used, column), how, used)}</td>" for _, column, how in columns)
     linear = share_linearizable(used)
     return (
         f"<tr><td class=w>{html.escape(label)}</td><td class=n>{nodes}</td><td class=n><a href='#trials' "
         f'data-rows="{wanted}">{len(used)}</a></td>{cells}'
-        f"<td class=n>{_cell(show(linear))}</td></tr>"
+        f"<td class=n>{_estimated(linear, 'share', used)}</td></tr>"
     )
 
 
-def _cell(text: str) -> str:
-    mean, _, interval = text.partition(" [")
-    return html.escape("-" if mean == "not measured" else mean) + (f"<br><span class=ci>[{html.escape(interval)}</span>" if interval else "")
+def _estimated(found: Estimate | None, how: str, rows: Sequence[Row]) -> str:
+    """A mean, below it its interval (none where all seeds agree), and of how many trials it is where others have no value."""
+    if found is None:
+        return "-"
+    mean, _, interval = brief(found, how).partition(" [")
+    below = [f"[{interval}"] if interval else []
+    below += [] if found.trials == len(rows) else [f"in {of_trials(found, rows)}"]
+    return html.escape(mean) + "".join(f"<br><span class=ci>{html.escape(text)}</span>" for text in below)
 
 
 # ---- single trials -------------------------------------------------------------------------------------------------------------------------
@@ -284,7 +291,7 @@ def _trials(trials: Sequence[tuple[str, Record]]) -> str:
         "receiver, crossed or open ends where a message was dropped or held up. Last, for a trial that was not linearizable, the smallest window that proves it: "
         f"operations as bars by process, the offending values marked, the longest linearizable prefix shaded.</p><div class=controls><label>Trial <select "
         f"id=trial-pick>{''.join(options)}</select></label></div>"
-        f"<div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div>{''.join(words)}{note}{''.join(data)}</section>"
+        f"<div class=scroll><div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div></div>{''.join(words)}{note}{''.join(data)}</section>"
     )
 
 

@@ -170,39 +170,58 @@ def text(ops: Sequence[Operation], evidence: Evidence, width: int = 48) -> str:
     return "\n".join(lines)
 
 
-_COLOURS = {"prefix": "#7aa6c2", "offending": "#c0392b", "other": "#b8b8b8", "unknown": "#e0c48c"}
+_COLOURS = {"prefix": "#56B4E9", "offending": "#D55E00", "other": "#999999", "unknown": "#E69F00"}
 _LEGEND = {
     "prefix": "in the longest linearizable prefix", "offending": "contradicts the rest", "other": "completed later", "unknown": "outcome unknown",
 }
 
 
 def timeline(ops: Sequence[Operation], evidence: Evidence, title: str = "") -> Any:
-    """A plotly Figure: the window's operations as bars by process, offending ones marked, the longest linearizable prefix shaded."""
+    """A plotly Figure: the window's operations as bars by process (one too short to see is a mark), what each asked and got beside it, offending ones
+    marked, the longest linearizable prefix shaded.  The axis is in seconds."""
     import plotly.graph_objects as go
 
     shown = _shown(ops, evidence)
     high = max([ops[i].invoke for i in shown] + [end for i in shown if (end := ops[i].complete) is not None], default=1)
     low = min((ops[i].invoke for i in shown), default=0)
-    pad = max(1, (high - low) // 20)
+    pad = max(1, (high - low) // 12)
     prefix = set(evidence.prefix)
     figure = go.Figure()
     for kind, legend in _LEGEND.items():
         group = [i for i in shown if _kind(ops[i], i, prefix, evidence) == kind]
-        if not group:
-            continue
-        figure.add_bar(
-            orientation="h", name=legend, marker_color=_COLOURS[kind], base=[ops[i].invoke for i in group],
-            x=[max(pad // 10 + 1, (high + pad if ops[i].complete is None else _completed(ops[i])) - ops[i].invoke) for i in group],
-            y=[f"process {ops[i].process}" for i in group], text=[_say(ops[i]).split(" ", 2)[2] for i in group], textposition="inside",
-            hovertext=[f"{_say(ops[i])}<br>[{ops[i].invoke}, {ops[i].complete}] µs" for i in group], hoverinfo="text",
-        )
+        if group:
+            figure.add_traces(_bars(ops, group, legend, _COLOURS[kind], high + pad))
     if evidence.prefix and evidence.end_us is not None:
-        figure.add_vrect(x0=low - pad, x1=evidence.end_us, fillcolor="#7aa6c2", opacity=0.10, line_width=0, annotation_text="linearizable so far")
-        figure.add_vline(x=evidence.end_us, line_color="#c0392b", line_dash="dot")
-    figure.update_layout(
-        title=title or evidence.problem[:120], barmode="overlay", xaxis_title="time (µs)", yaxis={"autorange": "reversed"}, template="plotly_white",
+        figure.add_vrect(x0=(low - pad) / 1e6, x1=evidence.end_us / 1e6, fillcolor="#56B4E9", opacity=0.10, line_width=0)
+        figure.add_vline(x=evidence.end_us / 1e6, line_color=_COLOURS["offending"], line_dash="dot")
+    processes = list(dict.fromkeys(f"process {ops[i].process}" for i in shown))
+    return figure.update_layout(
+        title=title or evidence.problem[:120], xaxis={"title": "virtual time (s)", "range": [(low - pad) / 1e6, (high + 2 * pad) / 1e6]},
+        yaxis={"categoryorder": "array", "categoryarray": processes[::-1], "range": [-0.6, len(processes) - 0.4]}, template="plotly_white", showlegend=True,
     )
-    return figure
+
+
+def _bars(ops: Sequence[Operation], group: Sequence[int], legend: str, colour: str, edge: int) -> list[Any]:
+    """The operations of one kind: strokes from invocation to completion (to the edge where there was none), and a mark with its words at each beginning."""
+    import plotly.graph_objects as go
+
+    lane = [f"process {ops[i].process}" for i in group]
+    begin = [ops[i].invoke / 1e6 for i in group]
+    end = [(edge if ops[i].complete is None else _completed(ops[i])) / 1e6 for i in group]
+    told = [f"{_say(ops[i])}<br>from {ops[i].invoke / 1e6:.6f} s, " + _length(ops[i]) for i in group]
+    stroke = go.Scatter(
+        x=[at for pair in zip(begin, end) for at in (*pair, None)], y=[at for name in lane for at in (name, name, None)], mode="lines", name=legend,
+        legendgroup=legend, line={"color": colour, "width": 9}, hoverinfo="skip",
+    )
+    mark = go.Scatter(
+        x=begin, y=lane, mode="markers+text", text=[_say(ops[i]).split(" ", 2)[2] for i in group], textposition="top right", textfont={"size": 11}, name=legend,
+        legendgroup=legend, showlegend=False, hovertext=told, hoverinfo="text", marker={"color": colour, "size": 9, "symbol": "square"},
+    )
+    return [stroke, mark]
+
+
+def _length(op: Operation) -> str:
+    return "never completed" if op.complete is None else f"{op.complete - op.invoke} µs long"
 
 
 def _kind(op: Operation, i: int, prefix: set[int], evidence: Evidence) -> str:

@@ -308,7 +308,7 @@ def _frame(figure: go.Figure) -> None:
         ("<b>C</b> consistent", cx, cy, "center", "bottom"),
         ("<b>A</b> available", ax, ay, "center", "top"),
         ("<b>P</b> survives the cut", px, py, "center", "top"),
-        ("(1, 1, 1) would stand here", centre[0], centre[1] - 0.012, "center", "top"),
+        ("(1, 1, 1) is here +", centre[0] + 0.008, centre[1], "right", "middle"),
         ("CA: gives up P", 0.235, HEIGHT / 2, "right", "middle"),
         ("CP: gives up A", 0.765, HEIGHT / 2, "left", "middle"),
         ("AP: gives up C", 0.5, -0.015, "center", "top"),

@@ -8,7 +8,7 @@ each line has a marker and a dash of its own beside its colour, so that no figur
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -107,6 +107,16 @@ def show(found: Estimate | None, how: str = "share") -> str:
     if low is None or high is None:
         return show_value(mean, how)
     return f"{show_value(mean, how)} [{show_value(max(0.0, low), how)}, {show_value(min(1.0, high) if how == 'share' else high, how)}]"
+
+
+def brief(found: Estimate | None, how: str = "share") -> str:
+    """As `show`, without the interval where all seeds agree."""
+    return show(found if found is None or not found.low == found.high == found.mean else found._replace(low=None, high=None), how)
+
+
+def of_trials(found: Estimate, rows: Sequence[Mapping[str, Any]]) -> str:
+    """`8 trials`, or `3 of 8 trials` where the others have no value (never stale, never converged)."""
+    return f"{found.trials} trials" if found.trials == len(rows) else f"{found.trials} of {len(rows)} trials"
 
 
 def show_value(x: float, how: str) -> str:

@@ -48,6 +48,12 @@ KIND_LOOKS = {
     "control": ("#999999", "solid"),
 }
 MOST_MESSAGES = 400
+REASONS = {
+    "cut": "it met the cut",
+    "loss": "lost on the link",
+    "crashed": "the receiver was down",
+    "closed": "connection closed",
+}
 
 
 def lanes(record: Record) -> list[int]:
@@ -233,7 +239,7 @@ def spacetime(record: Record, window: tuple[int, int] | None = None, title: str 
         figure.add_trace(
             _stubs(
                 [event for event in shown if event.arrived is None and (event.dropped or "") == reason],
-                f"dropped: {reason or 'not told'}",
+                f"dropped: {REASONS.get(reason, reason or 'not told')}",
                 "x",
                 "#D55E00",
                 lane,
@@ -352,5 +358,5 @@ def _path(x: list[float | None], y: list[float | None], text: list[str], name: s
 
 
 def _message(event: TraceEvent) -> str:
-    end = f"arrives {show_us(event.arrived - event.sent)} later" if event.arrived is not None else f"dropped: {event.dropped}"
+    end = f"arrives {show_us(event.arrived - event.sent)} later" if event.arrived is not None else f"dropped: {REASONS.get(event.dropped or '', event.dropped)}"
     return html.escape(f"{event.label} ({event.kind}) n{event.src} -> n{event.dst}, sent at {event.sent / S:.6f} s, {end}")

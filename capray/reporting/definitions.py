@@ -39,9 +39,8 @@ DEFINITIONS = (
     Definition(
         "allowed_availability",
         "C",
-        "the highest availability that any protocol could have: a request counts where its node reaches as many of the key's replicas as its "
-        "consistency "
-        "level needs, both ways (reads and writes apart)",
+        "the highest availability that any protocol could have: of the requests due during the cut, those whose node reaches as many of the key's "
+        "replicas as the consistency level needs, both ways, or whose deadline came after heal (reads and writes apart)",
         "capray.measures.allowed, after Gilbert & Lynch 2002",
     ),
     Definition(
@@ -179,10 +178,11 @@ CAPTIONS = {
     ),
     "inconsistency": Caption(
         "Inconsistency against the length of the cut",
-        "All four are over the whole trial, so that what a cut leaves behind counts as well. The oldest stale read is a mean over the trials that "
-        "had one; there is no point where none had. Age, divergence and losses are "
-        "on log-like axes that begin at 0. There is no line for divergence where a key has one replica only, or versions are not known.",
-        ("stale_share", "staleness_max_us", "divergence_area", "lost_writes", "conflicts"),
+        "All are over the whole trial, so that what a cut leaves behind counts as well. The oldest stale read is a mean over the trials that "
+        "had one, convergence over the trials that converged before their end (a point's hover says how many did); there is no point where none had. "
+        "All but the share of stale reads are on log-like axes that begin at 0. There is no line for divergence where a key has one replica only, or "
+        "versions are not known.",
+        ("stale_share", "staleness_max_us", "divergence_area", "lost_writes", "conflicts", "convergence_us"),
     ),
     "heatmap": Caption(
         "Nodes against the length of the cut",

@@ -25,8 +25,10 @@ dl.run dd { margin: 0; overflow-wrap: anywhere; }
 dl.run dd.command, dl.run dd.digest { font: 13px ui-monospace, 'DejaVu Sans Mono', monospace; }
 code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: 13px; } pre { background: var(--soft); padding: 10px 12px;
   overflow: auto; border: 1px solid var(--line); max-height: 420px; }
-.plot { width: 100%; } .caption { font-size: 14px; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; } th, td { padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: left;
+.plot { width: 100%; min-width: 860px; } .caption { font-size: 14px; } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; } table.summary { font-size: 12px; } table.summary th, table.summary td { padding: 3px 5px; } table.summary .ci { font-size: 10.5px; }
+dl.theory dt { font-weight: 600; margin-top: 12px; } dl.theory dd { margin: 2px 0 0 18px; max-width: 110ch; } dl.theory .note { color: #00507d; }
+th, td { padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 th { background: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td .ci { color: var(--faint); font-size: 12px; }
@@ -41,7 +43,10 @@ select, input, button { font: inherit; padding: 3px 6px; }
   justify-content: space-between; gap: 12px; border-bottom: 1px dotted var(--line); } #trial-detail dd { margin: 0;
   font-variant-numeric: tabular-nums; }
 td:target, tr:target td { background: #fff6d6; } noscript { color: #D55E00; }
-@media print { .controls, nav { display: none; } h2 { break-before: page; } }
+@media (max-width: 640px) { body { padding: 14px 12px 60px; font-size: 14px; } dl.run { grid-template-columns: 1fr; } dl.run dd { margin-bottom: 6px; }
+  select, input { max-width: 100%; } }
+@media print { .controls, nav, #trials, .modebar { display: none; } h2 { break-after: avoid; } .plot, tr, dd { break-inside: avoid; }
+  .scroll { overflow: visible; } body { max-width: none; } }
 """
 
 JS = r"""
@@ -66,8 +71,9 @@ JS = r"""
   const boxes = Array.from(document.querySelectorAll('.plot[data-figure]'));
   function next() {
     const box = boxes.shift();
-    if (!box) { root.dataset.ready = Math.round(performance.now()); return; }
-    draw(box, read(box.dataset.figure)).then(() => setTimeout(next, 0));
+    if (box) { draw(box, read(box.dataset.figure)).then(() => setTimeout(next, 0)); return; }
+    if (pick) showTrial();
+    root.dataset.ready = Math.round(performance.now());
   }
 
   // ---- single trials, drawn when chosen
@@ -208,7 +214,7 @@ JS = r"""
   document.addEventListener('click', linked);
   render();
   if (count) detail(0);
-  if (pick) { pick.onchange = showTrial; showTrial(); }
+  if (pick) pick.onchange = showTrial;
   setTimeout(next, 0);
 })();
 """

@@ -9,8 +9,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from capray.figures.data import Row, estimate, main_size, partitioned, share_linearizable
-from capray.figures.style import show
+from capray.figures.data import Estimate, Row, estimate, main_size, partitioned, share_linearizable
+from capray.figures.style import brief, of_trials, show
 
 MEASURED = (
     ("minority's clients answered", "availability_during_minority", "share"),
@@ -34,12 +34,25 @@ def expectations(rows: Sequence[Row], manifest: Mapping[str, Any], deadline_us: 
     lines = []
     for label, note in notes:
         own = [row for row in cut if row["label"] == label and row["nodes"] == nodes]
-        found = [f"{text} {show(value, how)}" for text, column, how in MEASURED if (value := estimate(own, column)) is not None]
+        found = [f"{text} {brief(value, how)}{some_of(value, own)}" for text, column, how in MEASURED if (value := estimate(own, column)) is not None]
         if (linear := share_linearizable(own)) is not None:
             found.append(f"trials linearizable {show(linear)}")
         numbers = f"<br><span class=note>Measured: {'; '.join(found)}; {len(own)} trials.</span>" if own else ""
-        lines.append(f"<dt>{html.escape(label)}</dt><dd>{html.escape(note)}{numbers}</dd>")
+        lines.append(f"<dt>{html.escape(label)}</dt><dd>{_marked(note)}{numbers}</dd>")
     return (
         f"<section id=theory><h2>What theory expects, and what was measured</h2><p>On {nodes} nodes, cuts longer than the clients' deadline, all lengths "
-        f"together; mean over seeds [95 % interval].</p><dl>{''.join(lines)}</dl></section>"
+        f"together; mean over seeds [95 % interval; none where all seeds agree].</p><dl class=theory>{''.join(lines)}</dl></section>"
     )
+
+
+def some_of(value: Estimate, rows: Sequence[Row]) -> str:
+    """` (in 3 of 8 trials)` where the others have no value: a mean over the trials that got there, and so said; else nothing."""
+    return "" if value.trials == len(rows) else f" (in {of_trials(value, rows)})"
+
+
+def _marked(note: str) -> str:
+    """A note with its two halves told apart: what theory says, how it came out."""
+    text = html.escape(note)
+    for words in ("Theory", "As built", "So it is"):
+        text = text.replace(words, f"<b>{words}</b>", 1)
+    return text
