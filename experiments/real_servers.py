@@ -1,7 +1,7 @@
 """Do the simulated policies behave as the real servers did?  The measured runs of etcd, ZooKeeper, Redis with Sentinel, PostgreSQL and Cassandra, beside the simulation.
 
 The set-up of those runs: 5 servers, a client beside each (20 operations a second, Poisson, half reads, 5 keys, 1 s deadline); 10 s healthy; {2 nodes | 3 nodes} cut for
---for; 20 s after heal; a second of quiet; final reads.  Round trip about 0.2 ms, fdatasync median 2 ms and p99 20 ms, TCP's first retransmission after 214 ms (Linux:
+--for and 20 ms more, the time it took to lift a cut in the measured runs (median of t_heal - t_cut - D, index.json; 9 to 41 ms); 20 s after heal; a second of quiet; final reads.  Round trip about 0.2 ms, fdatasync median 2 ms and p99 20 ms, TCP's first retransmission after 214 ms (Linux:
 200 ms and the smoothed round trip).  `leader_cut`: the leader is one of the two; `follower_cut`: it is not; `minority2`: nodes 0 and 1; also any shape of `capray run`.
 Systems by the measured runs' names; also `zookeeper_1s` (one session for reads and writes), `zookeeper_sync`, and `cassandra_rf<n>_<level>` or `..._w<level>_r<level>`.
 
@@ -29,9 +29,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from capray.errors import duration_us, wrong
+from capray.errors import duration_us, show_us, wrong
 from capray.experiment import main, parser, run_script
-from capray.faults import SHAPES, parse_groups
+from capray.faults import FIELD_DURATIONS, SHAPES, parse_groups
 from capray.figures.style import FAINT, INK, looks, style
 from capray.measures.phases import is_ok, kind_of
 from capray.record import Operation, Record
@@ -41,6 +41,7 @@ from capray.sweeping import draw, replay
 
 SECOND = 1_000_000
 MEASURED_CUT = "10s"
+LIFTING_US = 20_000  # dials begin whole seconds after a cut: that heal comes a little later decides which of them find the path open
 LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}  # round trip 0.2 ms in the mean
 BASE: dict[str, Any] = {"link": LINK, "disk": "fsync-2ms", "quiet_us": SECOND}
 SHAPE_OF = {"leader_cut": "leader-minority", "follower_cut": "majority", "minority2": "0,1|2,3,4"}
@@ -240,10 +241,22 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     name = "real-servers" if given.scale == "default" else f"{given.scale}-real-servers"
     if given.system:
         name += "-" + "-".join(dict.fromkeys(one for one, _ in chosen))
-    sweep = Sweep(name=name, variants=variants, grids=(Grid(nodes=(5,), durations=tuple(dict.fromkeys(given.cut))),), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
+    sweep = Sweep(name=name, variants=variants, grids=(Grid(nodes=(5,), durations=tuple(dict.fromkeys(lasting(cut) for cut in given.cut))),), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
                   seeds=SEEDS[given.scale] if given.seeds is None else given.seeds)
     sweep.validate()
     return sweep
+
+
+def lasting(asked: str) -> str:
+    """How long a cut lasts that was asked for; no cut stays none.  Raises InputError."""
+    if asked in FIELD_DURATIONS or not (us := duration_us(asked, "for")):
+        return asked
+    return f"{us + LIFTING_US}us"
+
+
+def asked_for(lasts: str) -> str:
+    """What was asked for, from how long the cut lasts."""
+    return show_us(duration_us(lasts) - LIFTING_US) if lasts.endswith("us") else lasts
 
 
 def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
@@ -253,8 +266,8 @@ def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, t
     out: dict[tuple[str, str], dict[str, tuple[float, float, float]]] = {}
     for (one, variant, _), text in PUBLISHED.items():
         for cut in given.cut:
-            if duration_us(cut, "for") == duration_us(MEASURED_CUT):
-                out[(f"{one} {variant}", cut)] = {words[0]: spread([float(word) for word in words[1:]]) for words in (part.split() for part in text.split(";"))}
+            if lasting(cut) == lasting(MEASURED_CUT):
+                out[(f"{one} {variant}", MEASURED_CUT)] = {words[0]: spread([float(word) for word in words[1:]]) for words in (part.split() for part in text.split(";"))}
     return out
 
 
@@ -301,7 +314,7 @@ def told(rows: list[Row], known: dict[tuple[str, str], dict[str, tuple[float, fl
     """One dict for each measure of each system, variant and length of the cut."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["label"], row["duration"]), []).append(row)
+        groups.setdefault((row["label"], asked_for(row["duration"])), []).append(row)
     out = []
     for (label, cut), group in groups.items():
         for measure in COLUMNS:

@@ -10,6 +10,7 @@ import pytest
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
 from capray.policies.etcd.raft_messages import NONE, Append, AppendResponse, Entry, HardState, PreVote, Vote, VoteResponse
+from capray.policies.etcd.raft_streams import LINK_HEARTBEAT, WRITER
 from capray.policies.etcd.replica import CONNECTION_LOST, LEADER_CHANGED, NOT_PROPOSED, TIMED_OUT, Etcd
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import SEND
@@ -381,6 +382,24 @@ def test_a_peer_that_is_silent_for_five_seconds_is_hung_up_on_and_nothing_queues
         link.run_for(12 * S)
         assert (link.values("x") == ["late"] * 3) == arrives
         assert link.replies[write].outcome == ("ok" if arrives else "info")
+
+
+def test_each_direction_comes_back_when_its_own_reader_has_dialled_again() -> None:
+    """rafthttp/stream.go: a member's streamReader dials the peer that it wants to hear, and so attaches that peer's streamWriter; a SYN goes out at once and after
+    1 s, a dial lasts 2 s (config.go, peerDialTimeout: 1 s + the election timeout).  What is written before that is lost, and nobody is told."""
+    trial = Trial(scenario(faults=({"shape": "0|1,2,3,4", "at": "4s", "for": "8350ms"},)), 1)
+    trial.advance(12 * S)
+    replicas: list[Any] = [node.replica for node in trial.nodes]
+    assert all(replicas[0].post(peer, LINK_HEARTBEAT) and not replicas[0].listening[peer] for peer in range(1, 5))
+    back: dict[tuple[int, int], float] = {}
+    while trial.now < 14 * S:
+        trial.advance(trial.now + 2000)
+        for a, b in [pair for peer in range(1, 5) for pair in ((0, peer), (peer, 0))]:
+            if replicas[a].listening[b] and (a, b) not in back:
+                back[a, b] = trial.now / S - 12.35
+                assert replicas[b].writers[a] == WRITER
+    assert len(back) == 8 and 0 < min(back.values()) and max(back.values()) <= 1.1
+    assert any(abs(back[0, peer] - back[peer, 0]) > 0.1 for peer in range(1, 5))
 
 
 def test_an_idle_cluster_keeps_its_streams() -> None:

@@ -177,5 +177,19 @@ class LinkHeartbeat(Message, frozen=True):
     size: ClassVar[int] = 20
 
 
+class Attach(Message, frozen=True):
+    """rafthttp's GET of a stream: from now on the sender reads what it is written.  `waited`: the age of the SYN that it follows, which is no part of
+    the real one: one connection joins a pair here, and of two dials that end in it only the younger one was answered."""
+
+    size: ClassVar[int] = 300
+    waited: int
+
+
+class Attached(Message, frozen=True):
+    """The stream's head: its reader is served."""
+
+    size: ClassVar[int] = 150
+
+
 MESSAGES: tuple[type[Message], ...] = (PreVote, PreVoteResponse, Vote, VoteResponse, Heartbeat, HeartbeatResponse, Append, AppendResponse,
-                                       InstallSnapshot, Propose, ReadIndex, ReadIndexResponse, Persisted, LinkHeartbeat)
+                                       InstallSnapshot, Propose, ReadIndex, ReadIndexResponse, Persisted, LinkHeartbeat, Attach, Attached)

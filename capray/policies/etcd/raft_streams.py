@@ -1,23 +1,28 @@
 """How etcd's members stay connected: rafthttp's streams (etcd, server/etcdserver/api/rafthttp: peer.go, stream.go, pipeline.go).
 
-Decides: when a connection is given up and dialled again, and what is not even sent.  May not know: Raft.
-A stream is long-lived; its writer shows life every third of `stream_timeout`, and a reader that hears nothing for `stream_timeout` hangs up and
-dials again, a new dial every `dial_timeout` while nobody answers.  A message to a peer without a connection is dropped and Raft is told that
-the peer is unreachable: nothing queues for a peer that is away.  What went out before that is TCP's.
-Simplified: the pipeline, which carries single messages by POST while a stream is down, dials no sooner than a stream's reader; it is left out.
+Decides: when a stream is given up and asked for again, and what is not even sent.  May not know: Raft.
+A member reads a peer's messages from a stream that it has asked for itself (a GET), and writes on the one that the peer has asked for: each direction
+of a pair comes and goes by itself.  A writer shows life every third of `stream_timeout`.  A reader that hears nothing for `stream_timeout` hangs up and
+dials, a new dial every `dial_timeout` while nobody answers; so after a long cut both ends must have dialled again before a question is answered.
+A writer whose reader has hung up does not know it: what it writes is lost, until the peer attaches a new stream or answers with a reset.
+Simplified: the two streams of a direction (entries, and everything else) are one; the pipeline, which carries single messages by POST while no stream
+was ever attached or one has been reset, is taken to get through where the path is open, and not to dial into a cut; the real one's connections are
+separate from one another, here one joins a pair, so that hanging up loses what is under way in both directions.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.etcd.raft_messages import LinkHeartbeat
+from capray.policies.etcd.raft_messages import Attach, Attached, LinkHeartbeat
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Message, Replica
 
 SYN_RETRY_US = 1_000_000  # tcp(7): the first retransmission of a SYN
 TIMER_LATE_US = 64_000  # Linux's timer wheel: a timer of 0.5 to 4 s runs out up to 64 ms late (kernel/time/timer.c, HZ 1000, level 2)
-LINK_HEARTBEAT = LinkHeartbeat()
+LINK_HEARTBEAT, ATTACHED = LinkHeartbeat(), Attached()
+NOT_DIALLING = 1 << 62
+NO_WRITER, LOST_WRITER, WRITER = range(3)  # a stream to a peer: none; one that is gone without this member's knowing; one that works
 
 
 class Streams(Replica):
@@ -28,8 +33,14 @@ class Streams(Replica):
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
         self.peers = [peer for peer in range(nodes) if peer != node]
-        self.connected = [True] * nodes
+        self.connected = [True] * nodes  # rafthttp's peerStatus: what was last seen of the peer was good
+        self.open = [True] * nodes  # the pair's connection stands, as far as is known here
+        self.listening = [True] * nodes
+        self.writers = [WRITER] * nodes
         self.heard = [0] * nodes
+        self.asked = [False] * nodes  # for a stream, on a connection that the peer had opened
+        self.syn_at = [0] * nodes  # own clock, at the newest SYN
+        self.waited = [NOT_DIALLING] * nodes  # how old it was when the connection stood
 
     def start_streams(self, connected: bool) -> None:
         """Begin to show life and to listen; after a restart there are no connections yet."""
@@ -41,29 +52,32 @@ class Streams(Replica):
         self.set_timer("silence", self.settings.stream_timeout_us)
         if not connected:
             for peer in self.peers:
-                self.connected[peer] = False
+                self.connected[peer] = self.open[peer] = self.listening[peer] = False
+                self.writers[peer] = NO_WRITER
                 self.dial(peer)
 
     # ---- sending and receiving -------------------------------------------------------------------------------------------------------
     def post(self, peer: int, message: Message) -> bool:
-        """Send, or drop where no connection is open; returns whether it was sent."""
-        if self.connected[peer]:
+        """Send, lose or drop; returns False where it was dropped: then Raft is told."""
+        writer = self.writers[peer]
+        if self.open[peer] and writer != LOST_WRITER:
             self.send(peer, message)
             return True
-        return False
+        return writer != NO_WRITER
 
     def show_life(self) -> None:
         """A writer's tick."""
         self.set_timer("link", self.settings.stream_timeout_us // 3)
         for peer in self.peers:
-            self.post(peer, LINK_HEARTBEAT)
+            if self.writers[peer] == WRITER:
+                self.post(peer, LINK_HEARTBEAT)
 
     def check_silence(self) -> None:
         """Hang up on every peer that has been silent for too long; look again when the next could be."""
         limit = self.settings.stream_timeout_us
         oldest = self.now
         for peer in self.peers:
-            if not self.connected[peer]:
+            if not self.listening[peer]:
                 continue
             if self.now - self.heard[peer] >= limit:
                 self.hang_up(peer)
@@ -71,43 +85,76 @@ class Streams(Replica):
                 oldest = self.heard[peer]
         self.set_timer("silence", oldest + limit - self.now)
 
-    # ---- connections -----------------------------------------------------------------------------------------------------------------
+    # ---- streams ---------------------------------------------------------------------------------------------------------------------
     def hang_up(self, peer: int) -> None:
-        """The peer is silent: what is under way on the stream is lost, and a dial begins."""
-        self.close(peer)
-        self.connected[peer] = False
-        self.unreachable(peer)
+        """The peer is silent: its stream is given up, and a dial begins."""
+        self.listening[peer] = False
+        self.dial_anew(peer)
+
+    def dial_anew(self, peer: int) -> None:
+        """A dial by a new connection: nobody answers on the present one."""
+        self.open[peer] = False
         self.dial(peer)
 
     def dial(self, peer: int) -> None:
-        """Begin a dial, in place of one that has found nobody."""
-        self.close(peer)
-        self.connect(peer)
+        """Begin a dial."""
+        self.connected[peer] = self.asked[peer] = False
+        self.ask_for_stream(peer)
         self.set_timer(("dial", peer), self.settings.dial_patience_us)
         if self.settings.dial_patience_us > SYN_RETRY_US + TIMER_LATE_US:
             self.set_timer(("syn", peer), SYN_RETRY_US + self.stream.below(TIMER_LATE_US))
 
-    def retry_syn(self, peer: int) -> None:
-        """The dial's next SYN, as late as a kernel's timer is: dials and cuts of whole seconds would else always miss each other by the same hair."""
-        self.close(peer)
-        self.connect(peer)
+    def ask_for_stream(self, peer: int) -> None:
+        """A SYN, and the request that follows it where it is answered.  Its retransmission is as late as a kernel's timer is: dials and cuts of
+        whole seconds would else always miss each other by the same hair."""
+        if self.open[peer]:
+            self.asked[peer] = True
+            self.send(peer, Attach(0))
+        else:
+            self.syn_at[peer] = self.now
+            self.close(peer)
+            self.connect(peer)
+
+    def on_attach(self, src: int, message: Attach) -> None:
+        """The peer reads what is written to it from now on; but not where its SYN was lost, and it was this member's that opened the connection."""
+        if message.waited < self.waited[src]:
+            self.waited[src] = NOT_DIALLING
+            self.writers[src] = WRITER
+            self.connected[src] = self.open[src] = True
+            self.send(src, ATTACHED)
+
+    def on_attached(self, src: int, message: Attached) -> None:
+        """This member reads what the peer writes."""
+        self.listening[src] = self.connected[src] = self.open[src] = True
+        self.stop_dialling(src)
 
     def stop_dialling(self, peer: int) -> None:
         self.cancel_timer(("dial", peer))
         self.cancel_timer(("syn", peer))
 
+    # ---- connections -----------------------------------------------------------------------------------------------------------------
     def on_connected(self, peer: int) -> None:
-        """Either side's dial has been answered."""
-        self.connected[peer] = True
-        self.heard[peer] = self.now
-        self.stop_dialling(peer)
+        """Either side's dial has been answered: whose, the younger SYN tells.  A writer is as lost as it was; a reader that had not hung up goes on."""
+        self.open[peer] = True
+        if self.writers[peer] == WRITER:
+            self.writers[peer] = LOST_WRITER
+        if self.listening[peer]:
+            self.waited[peer] = NOT_DIALLING
+            self.send(peer, Attach(0))
+        else:
+            self.waited[peer] = (self.now - self.syn_at[peer]) % SYN_RETRY_US
+            self.send(peer, Attach(self.waited[peer]))
 
     def on_disconnected(self, peer: int) -> None:
-        """The peer hung up, its process is gone, or it refused: dial again soon."""
+        """The peer's process is gone, it hung up, or it refused."""
+        was_open, self.open[peer] = self.open[peer], False
         self.connected[peer] = False
+        self.writers[peer] = NO_WRITER
         self.unreachable(peer)
-        self.stop_dialling(peer)
-        self.set_timer(("dial", peer), self.settings.dial_retry_us)
+        if self.listening[peer] or not was_open:
+            self.listening[peer] = False
+            self.stop_dialling(peer)
+            self.set_timer(("dial", peer), self.settings.dial_retry_us)
 
     def unreachable(self, peer: int) -> None:
         """Raft is told that what was sent may be lost."""

@@ -18,7 +18,7 @@ from collections import deque
 from typing import Any
 
 from capray.policies.etcd.raft_election import LEADER
-from capray.policies.etcd.raft_messages import MESSAGES, NONE, Entry, LinkHeartbeat, Propose, Row
+from capray.policies.etcd.raft_messages import MESSAGES, NONE, Attach, Attached, Entry, LinkHeartbeat, Propose, Row
 from capray.policies.etcd.raft_reads import Reads
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Request
@@ -49,7 +49,7 @@ class Etcd(Reads):
         self.known_lead = NONE
         self.elected_at = 0  # when this member last became leader
         self.replaying = False
-        self.handlers.update({Propose: self.on_propose, LinkHeartbeat: self.on_link_heartbeat})
+        self.handlers.update({Propose: self.on_propose, LinkHeartbeat: self.on_link_heartbeat, Attach: self.on_attach, Attached: self.on_attached})
 
     def peek(self, key: str) -> Any:
         return self.store.get(key, (None, 0))[0]
@@ -95,7 +95,9 @@ class Etcd(Reads):
         elif name == "request-timeout":
             self.expire()
         elif name[0] == "syn":
-            self.retry_syn(name[1])
+            self.ask_for_stream(name[1])
+        elif self.asked[name[1]]:
+            self.dial_anew(name[1])
         else:
             self.dial(name[1])
         if self.lead != self.known_lead:
