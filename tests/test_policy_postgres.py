@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken.postgres import AnswersBeforeTheStandby, ForgetsItsPromotion, ForgetsToTruncate
 
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
@@ -274,32 +275,6 @@ def test_roles_and_branches_survive_a_crash_of_either_server(node: int) -> None:
         ask(link, 2, "write", value=f"again {link.now}")
     link.run_for(1 * S)
     assert link.values("x")[0] == link.values("x")[1] == link.requests[len(link.requests)][1].value
-
-
-class AnswersBeforeTheStandby(Postgres):
-    """Broken on purpose: a synchronous commit does not wait."""
-
-    def _on_flushed(self, src: int, message: Any) -> None:
-        super()._on_flushed(src, message)
-        if message.lsn in self.commits:
-            self._commit(self.commits[message.lsn])
-
-
-class ForgetsToTruncate(Postgres):
-    """Broken on purpose: the rewound server keeps its branch."""
-
-    def _rewind(self, message: Any) -> None:
-        entries = list(self.log.entries)
-        super()._rewind(message)
-        self.log.entries = entries
-
-
-class ForgetsItsPromotion(Postgres):
-    """Broken on purpose: a promotion is not replayed after a crash."""
-
-    def _replay(self, what: str, timeline: int, body: Any) -> None:
-        if what != "promoted":
-            super()._replay(what, timeline, body)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from broken.rdbms import AnswersBeforeTheLog, ReadsUncommitted
 
 from capray.errors import InputError
-from capray.policies.rdbms import Flushed, Rdbms, RdbmsSettings
+from capray.policies.rdbms import Rdbms, RdbmsSettings
 from capray.testing import FakeLink
 
 
@@ -162,23 +163,6 @@ def test_a_restarted_client_node_dials_again() -> None:
     assert link.wait(link.request(1, "write", "x", "b")).outcome == "ok"
 
 
-class VisibleTooSoon(Rdbms):
-    """Broken on purpose: a write is seen before its record is on disk."""
-
-    def _log(self, src: int, query: int, key: str, value: Any) -> None:
-        super()._log(src, query, key, value)
-        self.rows[key] = (self.lsn, value)
-
-
-class ForgetsItsLog(Rdbms):
-    """Broken on purpose: the record is not synced."""
-
-    def _log(self, src: int, query: int, key: str, value: Any) -> None:
-        self.lsn += 1
-        self.persist((self.lsn, key, value), sync=False)
-        self.send(self.node, Flushed(self.lsn, src, query, key, value))
-
-
 class NoLock(Rdbms):
     """Broken on purpose: the last to be flushed wins though it may not be the last in the log, and none is superseded in order."""
 
@@ -190,8 +174,8 @@ class NoLock(Rdbms):
 @pytest.mark.parametrize(
     ("mutant", "story"),
     [
-        (VisibleTooSoon, test_a_record_is_on_disk_before_its_write_is_seen_or_answered),
-        (ForgetsItsLog, test_after_a_crash_of_process_or_host_every_acknowledged_write_is_there),
+        (ReadsUncommitted, test_a_record_is_on_disk_before_its_write_is_seen_or_answered),
+        (AnswersBeforeTheLog, test_after_a_crash_of_process_or_host_every_acknowledged_write_is_there),
         (NoLock, test_concurrent_commits_share_a_flush_and_one_row_is_written_by_one_at_a_time),
     ],
 )

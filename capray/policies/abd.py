@@ -3,6 +3,8 @@
 Each operation has two rounds, and each waits for a majority.  A write asks for the largest tag, then stores (tag + 1, own id) with its value.
 A read asks for tags and values, then stores the largest back before it answers.  No leader, no election, no failure detector: linearizable,
 available on the side that holds a majority.  What has been stored is persisted before it is acknowledged.
+Both papers' writers do one thing at a time and never crash; these nodes' clients do many, and restart.  So that no tag is given twice, a node numbers its
+writes of a key above those it has under way, and a write is on its own disk before it is sent (Guerraoui and Levy, ICDCS 2004: the writer logs first).
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class Abd(Replica):
         self.majority = nodes // 2 + 1
         self.peers = tuple(peer for peer in range(nodes) if peer != node)
         self.data: dict[str, tuple[Tag, Any]] = {}
+        self.numbers: dict[str, int] = {}  # by key, the number of this node's newest tag
         self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
         self.handlers: dict[Any, Any] = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
 
@@ -81,9 +84,9 @@ class Abd(Replica):
         self.to_all(Ask(request.id, request.key))
 
     def to_all(self, message: Message) -> None:
-        """To every other node over the network; to this node's own replica without it."""
-        self.send_all(self.peers, message)
+        """To this node's own replica without the network, then (what that writes down being on disk) to every other node over it."""
         self.on_message(self.node, message)
+        self.send_all(self.peers, message)
 
     def on_message(self, src: int, message: Any) -> None:
         self.handlers[type(message)](src, message)
@@ -105,7 +108,8 @@ class Abd(Replica):
         if state[5] == self.majority:
             state[5], state[6] = 0, True
             if state[0] == "write":
-                state[3], state[4] = (state[3][0] + 1, self.node), state[2]
+                number = self.numbers[state[1]] = 1 + max(state[3][0], self.numbers.get(state[1], 0))
+                state[3], state[4] = (number, self.node), state[2]
             self.to_all(Store(message.operation, state[1], state[3], state[4]))
 
     def on_store(self, src: int, message: Store) -> None:

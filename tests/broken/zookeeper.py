@@ -1,9 +1,7 @@
-"""ZooKeeper broken on purpose: each class is the sound policy with one thing wrong, for `capray run --policy broken_zookeeper:<class>` (this
-directory on the path) and for test_policy_zookeeper.py; SCHEDULES has, for each, the cluster and the faults that expose it."""
+"""The `zookeeper` policy, broken on purpose: Zab (Junqueira, Reed and Serafini, DSN 2011), section IV."""
 
 from __future__ import annotations
 
-from capray.faults import Fault
 from capray.policies.zookeeper import zab_learner
 from capray.policies.zookeeper.replica import ZooKeeper
 from capray.policies.zookeeper.zab_election import Election
@@ -14,7 +12,8 @@ from capray.policies.zookeeper.zab_peer import QuorumPeer
 
 
 class HalfIsEnough(ZooKeeper):
-    """A quorum that does not intersect: half of the ensemble."""
+    """Half of the ensemble is a quorum.  Violates the first thing that DSN 2011 asks of quorums, that any two intersect: both halves of four elect a leader
+    and go on."""
 
     def is_quorum(self, voters: int) -> bool:
         return 2 * voters.bit_count() >= self.nodes
@@ -33,7 +32,8 @@ class EagerLearner(Learner):
 
 
 class AckBeforeDisk(ZooKeeper):
-    """Acknowledged before it is logged."""
+    """Acknowledged before it is logged.  Violates phase 3 (DSN 2011, IV: a follower acknowledges once the proposal is on stable storage; ZOOKEEPER-4646 is
+    a bug of this kind): what a quorum acknowledged is gone when its hosts lose power."""
 
     LEARNER = EagerLearner
     FROM_LEADER = zab_learner.handlers(EagerLearner)
@@ -55,7 +55,8 @@ class CredulousLeader(Leader):
 
 
 class HistoryIgnored(ZooKeeper):
-    """Neither the election nor the discovery looks at zxids."""
+    """Neither the election nor the discovery looks at zxids.  Violates phase 1 (DSN 2011, IV: the prospective leader takes the history that ends highest):
+    a server that missed committed transactions leads, and theirs are dropped."""
 
     ELECTION = BlindElection
     LEADER = CredulousLeader
@@ -73,33 +74,8 @@ class ForgetfulLearner(Learner):
 
 
 class TruncationForgotten(ZooKeeper):
-    """TRUNC and SNAP drop nothing."""
+    """TRUNC and SNAP drop nothing.  Violates phase 2 (DSN 2011, IV: a follower's history becomes the leader's; LearnerHandler.syncFollower): a deposed
+    leader keeps what was never committed."""
 
     LEARNER = ForgetfulLearner
     FROM_LEADER = zab_learner.handlers(ForgetfulLearner)
-
-
-SECOND = 1_000_000
-SYNC = {"read_mode": "sync"}  # no leader is cut off in these schedules, so every read is fresh
-SCHEDULES: dict[type[ZooKeeper], tuple[int, dict[str, str], tuple[Fault, ...]]] = {
-    HalfIsEnough: (4, {}, (Fault(shape="0,1|2,3", at_us=3 * SECOND, for_us=20 * SECOND),)),
-    AckBeforeDisk: (
-        3,
-        SYNC,
-        (
-            Fault(kind="crash-host", nodes=(0, 1), at_us=3 * SECOND, for_us=SECOND),
-            Fault(kind="crash-host", nodes=(2,), at_us=3 * SECOND, for_us=5 * SECOND),
-        ),
-    ),
-    HistoryIgnored: (
-        3,
-        SYNC,
-        (
-            Fault(kind="crash-process", nodes=(2,), at_us=2 * SECOND, for_us=SECOND),
-            Fault(shape="2|0,1", at_us=5 * SECOND, for_us=2 * SECOND),
-            Fault(kind="crash-process", nodes=(0, 2), at_us=6 * SECOND, for_us=2 * SECOND),
-            Fault(kind="crash-process", nodes=(1,), at_us=6 * SECOND, for_us=8 * SECOND),
-        ),
-    ),
-    TruncationForgotten: (3, {}, (Fault(shape="leader-minority", at_us=3 * SECOND, for_us=15 * SECOND),)),
-}

@@ -1,0 +1,89 @@
+"""The `cassandra` policy, broken on purpose: Lakshman and Malik (LADIS 2009), section 5; Apache Cassandra 5.0's documentation and sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capray.policies import ring
+from capray.policies.cassandra.cells import ABSENT, Cell, order, same
+from capray.policies.cassandra.hints import Hints
+from capray.policies.cassandra.reads import PendingRead, Reads
+from capray.policies.cassandra.replica import Cassandra
+
+
+class QuorumOfHalf(Cassandra):
+    """QUORUM is half of the replicas, not more than half.  Violates R + W > N (documentation, Dynamo, tunable consistency): a read can miss every replica
+    that took the write."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        half = ((ring.EVERY, sum(self.settings.factors(self.nodes)) // 2),)
+        self.read_needs = self.writes.needs = half
+
+
+class DropsHints(Cassandra):
+    """A hint is counted and thrown away.  Violates hinted handoff (documentation, Hints): what a replica missed in a cut it misses, until somebody reads
+    it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.hints = NoHints(self, self.gossiper.alive, self.gossiper.downtime, 0, 0)
+
+
+class NoHints(Hints):
+    """Keeps nothing."""
+
+    def write(self, target: int, key: str, cell: Cell) -> None:
+        """Into the void."""
+
+
+class RepairsNothing(Cassandra):
+    """Blocking read repair answers without writing back.  Violates monotonic quorum reads (documentation, Read repair, BLOCKING): a later read can go back
+    to the older value."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reads = ReadsOnly(self)
+
+
+class ReadsOnly(Reads):
+    """Merges, and leaves it at that."""
+
+    def _repair(self, read: PendingRead) -> None:
+        self._finish(read, read.best)
+
+
+class LastArrivalWins(Cassandra):
+    """A replica keeps what came last, not what has the highest timestamp.  Violates last-write-wins (Cells.reconcile): replicas that heard two writes in
+    different orders stay different."""
+
+    def apply(self, key: str, cell: Cell) -> None:
+        old = self.cells.get(key, ABSENT)
+        if not same(cell, old):
+            self.cells[key] = cell
+            self.applied(key, cell[1], order(cell), () if old[1] is None else (old[1],))
+
+
+class ForgetsCommitLog(Cassandra):
+    """Writes are acknowledged and never logged.  Violates LADIS 2009, section 5, local persistence (the commit log before the memtable; as a keyspace with
+    durable_writes = false): a restarted process has lost them, so a quorum can be all amnesiac."""
+
+    def persist(self, record: Any, sync: bool = True) -> None:
+        if record[0] != "write":
+            super().persist(record, sync)
+
+
+class TrustsTheFirstRow(Cassandra):
+    """Digests are not compared.  Violates read resolution (DigestResolver: on a mismatch the newest of the full rows answers): a stale replica that answers
+    with the row is believed."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reads = Believing(self)
+
+
+class Believing(Reads):
+    """Takes the row that came, whatever the digests say."""
+
+    def _read_rows(self, digests: PendingRead) -> None:
+        self._finish(digests, next(cell for _, cell in digests.answers.values() if cell is not None))

@@ -1,0 +1,83 @@
+"""The `crdt` policy, broken on purpose: Shapiro et al. (SSS 2011; INRIA RR-7506); Almeida, Shoker and Baquero (JPDC 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capray.policies.crdt.replica import Acknowledge, Crdt
+from capray.policies.crdt.types import Counter, LwwRegister, mv_join
+
+
+class AcknowledgesUnread(Crdt):
+    """Whoever is told something counts as having it.  Violates algorithm 2 (JPDC 2018: A(j) grows when an ack is received): what a cut dropped is never
+    sent again."""
+
+    def _tell(self, peer: int) -> None:
+        super()._tell(peer)
+        self._on_acknowledge(peer, Acknowledge(self.boot, self.sequence))
+
+
+class ForgetsItsDisk(Crdt):
+    """Writes are answered and not stored.  Violates algorithm 2's durable state (X_i and c_i; JPDC 2018, 6): a crash before the next gossip loses them, and
+    numbers are given twice."""
+
+    def _log(self, record: tuple[Any, ...]) -> None:
+        if record[0] == "boot":
+            super()._log(record)
+
+
+class KeepsItsOwn(Crdt):
+    """The "join" of concurrent values is the one already here.  Violates commutativity (SSS 2011, definition 5: merge computes a least upper bound): each
+    side of a cut stays with its own."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=lambda old, new: old if old and len(mv_join(old, new)) > 1 else mv_join(old, new))
+
+
+class TrustsItsClock(Crdt):
+    """A stamp is the clock's, not above what was seen.  Violates specification 8 (RR-7506: timestamps are consistent with causal order): a write at a slow
+    node is answered, and lost at once."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(write=lambda state, node, stamp, value: (stamp, node, value))
+
+    def _mutate(self, f: str, key: str, value: Any) -> Any:
+        return (self.now, self.node, value), ()
+
+
+def add_up(a: Counter, b: Counter) -> Counter:
+    """Entry by entry the sum."""
+    totals = dict(a)
+    for node, total in b:
+        totals[node] = totals.get(node, 0) + total
+    return tuple(sorted(totals.items()))
+
+
+class AddsUp(Crdt):
+    """Counters are merged by addition.  Violates idempotence (RR-7506, specification 6: merge takes the maximum of each entry): what is heard twice counts
+    twice."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=add_up)
+
+
+def first_of_equals(a: LwwRegister, b: LwwRegister) -> LwwRegister:
+    """The later stamp; of equal stamps the one that is here."""
+    return b if b[0] > a[0] else a
+
+
+class TiesStay(Crdt):
+    """Equal timestamps are not told apart (here: coarse ones, of a second).  Violates RR-7506, specification 8 (timestamps are unique and totally ordered):
+    of two writes in one second each replica keeps the one that it heard first."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=first_of_equals)
+
+    def _mutate(self, f: str, key: str, value: Any) -> Any:
+        coarse = -(-self.now // 1_000_000) * 1_000_000
+        seen = self.states.get(key, (-1, -1, None))[0]
+        return (max(coarse, seen + 1 if seen >= coarse else 0), self.node, value), ()

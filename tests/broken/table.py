@@ -1,0 +1,135 @@
+"""The table: a mutant, a schedule, what the sound policy keeps there and the mutant does not, and seeds that show it.
+
+`keeps` is a column of the measurement that `capray run --json` prints, with what it is for the sound policy; or what the history shows that
+`capray run --history` writes: `sequential` (`capray check --consistency sequential`), `final_reads_alike` (in the end every node answers a key alike),
+`siblings_final` (the longest list that a last read finds).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from capray.checkers import CHECKERS, DEFAULT_BUDGET, MODELS
+from capray.metrics import measure
+from capray.record import Operation, Record
+from capray.scenario import read_toml
+
+SCHEDULES = Path(__file__).parent / "schedules"
+SOUND = {"write_all": "write-all"}  # where a policy's name is no module's
+
+
+class Bug(NamedTuple):
+    """One row.  Each of `seeds` exposes the mutant; the sound policy keeps what it keeps on every seed."""
+
+    mutant: str  # module:class in this package
+    schedule: str  # schedules/<schedule>.toml, written for the sound policy
+    keeps: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def policy(self) -> str:
+        """The sound policy."""
+        module = self.mutant.partition(":")[0]
+        return SOUND.get(module, module)
+
+    def scenario(self, broken: bool) -> dict[str, Any]:
+        """The schedule as read from its file, for the mutant or the sound policy."""
+        raw = read_toml(SCHEDULES / f"{self.schedule}.toml")
+        return {**raw, "policy": f"broken.{self.mutant}"} if broken else raw
+
+
+LINEARIZABLE = "linearizable == valid"
+NOTHING_LOST = "lost_writes == 0"
+REPLICAS_AGREE = "divergence_final == 0"
+ANSWERS_AGREE = "final_reads_alike == true"
+FRESH_IN_THE_END = "stale_reads_final == 0"
+
+BUGS = (
+    Bug("abd:QuorumsApart", "abd_cut", LINEARIZABLE),
+    Bug("abd:ReadsWithoutWriteBack", "abd_slow_links", LINEARIZABLE, (1, 3)),
+    Bug("abd:TagFromMemory", "abd_slow_links", LINEARIZABLE, (0, 2, 3)),
+    Bug("abd:StoresInMemory", "abd_restarts", LINEARIZABLE, (0, 1, 3)),
+    Bug("rdbms:AnswersBeforeTheLog", "rdbms_power_loss", LINEARIZABLE),
+    Bug("rdbms:ReadsUncommitted", "rdbms_power_loss", LINEARIZABLE, (0, 2)),
+    Bug("rdbms:RefusesTheUnknown", "rdbms_restarts", LINEARIZABLE),
+    Bug("rdbms:CachesReads", "rdbms_restarts", "stale_reads == 0"),
+    Bug("write_all:NaiveWriteAll", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:LostVoteIsYes", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:CommitsOnFirstVote", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:ForgetsItsVote", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:GuessesAbort", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:ReadsThroughLocks", "write_all_cuts", LINEARIZABLE),
+    Bug("write_all:OkWhenDecided", "write_all_cuts", "monotonic_reads_violations == 0"),
+    Bug("etcd:VoteForgotten", "etcd_two_leaders", LINEARIZABLE, (1, 3, 4)),
+    Bug("etcd:LogNotCompared", "etcd_laggard", LINEARIZABLE),
+    Bug("etcd:TruncationForgotten", "etcd_leader_cut", REPLICAS_AGREE),
+    Bug("etcd:UnsafeNoFsync", "etcd_power_loss", LINEARIZABLE),
+    Bug("etcd:ReadsWithoutQuorum", "etcd_leader_stays", "stale_reads == 0", (0, 6, 9)),
+    Bug("zookeeper:HalfIsEnough", "zookeeper_halves", "sequential == valid"),
+    Bug("zookeeper:AckBeforeDisk", "zookeeper_power_loss", LINEARIZABLE),
+    Bug("zookeeper:HistoryIgnored", "zookeeper_short_history", LINEARIZABLE),
+    Bug("zookeeper:TruncationForgotten", "zookeeper_leader_cut", REPLICAS_AGREE),
+    Bug("cassandra:QuorumOfHalf", "cassandra_quorum_cut", LINEARIZABLE),
+    Bug("cassandra:RepairsNothing", "cassandra_quorum_cut", LINEARIZABLE),
+    Bug("cassandra:TrustsTheFirstRow", "cassandra_quorum_cut", LINEARIZABLE),
+    Bug("cassandra:ForgetsCommitLog", "cassandra_two_restarts", LINEARIZABLE),
+    Bug("cassandra:DropsHints", "cassandra_cut_before_rest", REPLICAS_AGREE),
+    Bug("cassandra:LastArrivalWins", "cassandra_cut_before_rest", FRESH_IN_THE_END),
+    Bug("dynamo:DropsHints", "dynamo_one_down", REPLICAS_AGREE),
+    Bug("dynamo:LastArrivalWins", "dynamo_cut", FRESH_IN_THE_END),
+    Bug("dynamo:NoContext", "dynamo_cut", "siblings_final <= 3"),
+    Bug("dynamo:ForgetsItsDisk", "dynamo_restarts", LINEARIZABLE),
+    Bug("redis:MinorityElects", "redis_minority_cut", NOTHING_LOST),
+    Bug("redis:ReadsAtItsReplica", "redis_followers_cut", "stale_reads == 0"),
+    Bug("redis:NeverConverts", "redis_primary_cut", REPLICAS_AGREE),
+    Bug("redis:BranchKept", "redis_primary_cut", REPLICAS_AGREE),
+    Bug("redis:LagIgnored", "redis_long_primary_cut", "lost_writes <= 48"),  # 2 nodes' writes, 4 a second each, for max-lag + 1 s, twice that to be safe
+    Bug("postgres:AnswersBeforeTheStandby", "postgres_primary_lost", NOTHING_LOST),
+    Bug("postgres:StandbyAnswersBeforeItsDisk", "postgres_promotion", NOTHING_LOST),
+    Bug("postgres:ForgetsToTruncate", "postgres_primary_lost", REPLICAS_AGREE),
+    Bug("postgres:ForgetsItsPromotion", "postgres_promoted_restarts", REPLICAS_AGREE, (0, 1)),
+    Bug("crdt:AcknowledgesUnread", "crdt_set_cut", ANSWERS_AGREE),
+    Bug("crdt:ForgetsItsDisk", "crdt_set_restarts", ANSWERS_AGREE, (0, 2, 3)),
+    Bug("crdt:KeepsItsOwn", "crdt_mv_cut", REPLICAS_AGREE),
+    Bug("crdt:TrustsItsClock", "crdt_skew", NOTHING_LOST),
+    Bug("crdt:TiesStay", "crdt_skew", REPLICAS_AGREE),
+    Bug("crdt:AddsUp", "crdt_counter_cut", ANSWERS_AGREE),
+)
+
+
+
+def kept(record: Record, keeps: str) -> bool:
+    """Whether a trial kept what a row's `keeps` says."""
+    column, sign, value = keeps.split()
+    found = FROM_HISTORY[column](record.history) if column in FROM_HISTORY else measure(record)[column]
+    assert found is not None, f"{column} was not measured"
+    if sign == "<=":
+        return bool(found <= int(value))
+    return bool(found == (value if isinstance(found, str) else json.loads(value)))
+
+
+def _final_reads(history: Sequence[Operation]) -> dict[str | None, list[Any]]:
+    found: dict[str | None, list[Any]] = defaultdict(list)
+    for operation in history:
+        if operation.final:
+            found[operation.key].append(operation.result if operation.type == "ok" else operation.error)
+    return found
+
+
+def _alike(history: Sequence[Operation]) -> bool:
+    return all(answer == answers[0] for answers in _final_reads(history).values() for answer in answers)
+
+
+def _siblings(history: Sequence[Operation]) -> int:
+    return max(len(answer) if isinstance(answer, list) else 1 for answers in _final_reads(history).values() for answer in answers)
+
+
+FROM_HISTORY: dict[str, Callable[[Sequence[Operation]], Any]] = {
+    "final_reads_alike": _alike,
+    "siblings_final": _siblings,
+    "sequential": lambda history: CHECKERS["sequential"](history, MODELS["register"], None, DEFAULT_BUDGET).status,
+}

@@ -1,0 +1,73 @@
+"""Broken on purpose: `capray run` and the checkers expose every bug of tests/broken/table.py, and pass the sound policy on the same schedules.
+
+With CAPRAY_FULL=1 the sound policies run with 200 seeds each, and every seed of the table is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+from broken.table import BUGS, SCHEDULES, Bug, kept
+
+from capray.policies import POLICIES, load
+from capray.record import Record
+from capray.scenario import from_dict
+from capray.trial import simulate
+
+HERE = Path(__file__).parent
+FULL = bool(os.environ.get("CAPRAY_FULL"))
+SEEDS = 200 if FULL else 2
+BY_SCHEDULE = {bug.schedule: [other for other in BUGS if other.schedule == bug.schedule] for bug in BUGS}
+
+
+def trial(bug: Bug, broken: bool, seed: int) -> Record:
+    return simulate(from_dict(bug.scenario(broken)), seed)
+
+
+@cache
+def claims(schedule: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(bug.keeps for bug in BY_SCHEDULE[schedule]))
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.mutant)
+def test_the_broken_policy_is_exposed(bug: Bug) -> None:
+    for seed in bug.seeds if FULL else bug.seeds[:1]:
+        assert not kept(trial(bug, True, seed), bug.keeps), seed
+
+
+@pytest.mark.parametrize("schedule", BY_SCHEDULE)
+def test_the_sound_policy_passes_on_the_same_schedule(schedule: str) -> None:
+    for seed in range(SEEDS):
+        record = trial(BY_SCHEDULE[schedule][0], False, seed)
+        assert all(not fault.touched_nothing for fault in record.faults if fault.at < record.end), f"seed {seed}: a fault touched nothing"
+        for claim in claims(schedule):
+            assert kept(record, claim), f"seed {seed}: {claim}"
+
+
+def test_every_policy_has_three_bugs_and_every_schedule_is_its_own_policys() -> None:
+    counts = Counter(bug.policy for bug in BUGS)
+    assert set(counts) == set(POLICIES) and min(counts.values()) >= 3
+    assert all(bug.scenario(False)["policy"] == bug.policy for bug in BUGS)
+    assert {path.stem for path in SCHEDULES.iterdir()} == set(BY_SCHEDULE)
+
+
+def test_every_bug_says_what_it_violates() -> None:
+    for bug in BUGS:
+        assert "Violates" in (load(f"broken.{bug.mutant}").__doc__ or ""), bug.mutant
+
+
+@pytest.mark.parametrize(("policy", "status"), [("broken.etcd:UnsafeNoFsync", 1), ("etcd", 0)])
+def test_from_the_command_line(policy: str, status: int, tmp_path: Path) -> None:
+    history, where = tmp_path / "history.jsonl", {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    capray = (sys.executable, "-m", "capray")
+    command = (*capray, "run", str(SCHEDULES / "etcd_power_loss.toml"), "--policy", policy, "--seed", "1", "--json", "--history", str(history))
+    answer = json.loads(subprocess.run(command, env=where, capture_output=True, text=True, check=True).stdout)
+    assert answer["policy"] == policy and answer["measurement"]["linearizable"] == ("invalid" if status else "valid")
+    assert subprocess.run((*capray, "check", str(history)), env=where, capture_output=True, check=False).returncode == status
