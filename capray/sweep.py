@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from capray.replay import replay_command
 from capray.scenario import Scenario, from_dict, with_units
 from capray.store import FORMAT, Results, Row, Rows
 from capray.until import Until, parse_until
+
+# Studies that measure a sweep's trials in their own way: where `row_of(scenario, record) -> row` is.
+MEASURED_BY = {"ladder": "capray.studies.ladder", "pacelc": "capray.studies.pacelc"}
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,9 +63,12 @@ class Sweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     after_us: int = 20_000_000
     base: dict[str, Any] = {}
     until: Until | None = None  # add seeds to a point until its interval is narrow enough
+    study: str = ""  # one of MEASURED_BY, which also draws the page; empty: capray.metrics and the ordinary report
 
     def validate(self) -> None:
         """Refuse what cannot be run.  Raises InputError."""
+        if self.study and self.study not in MEASURED_BY:
+            raise wrong("study", self.study, "one of " + ", ".join(MEASURED_BY) + ", or nothing")
         if not 1 <= self.seeds <= 1_000_000:
             raise wrong("seeds", self.seeds, "a whole number from 1 to 1000000")
         if self.until is not None:
@@ -129,6 +136,14 @@ def coordinates(sweep: Sweep, point: Point, scenario: Scenario, seed: int) -> Ro
             "duration_us": cut[-1].for_us if cut else 0, "seed": seed, "scenario": scenario.digest()}
 
 
+def measures_of(study: str) -> Callable[[Scenario, Record], Row]:
+    """What makes a trial's row: a study's own function, else `measured`."""
+    if not study:
+        return measured
+    found: Callable[[Scenario, Record], Row] = import_module(MEASURED_BY[study]).row_of
+    return found
+
+
 def measured(scenario: Scenario, record: Record) -> Row:
     """The measures of a trial, and what ring and cut allow where the policy says how many replicas it needs."""
     row: Row = {"record": record.digest(), **measure(record)}
@@ -143,7 +158,7 @@ Progress = Callable[..., None]  # (trials done, trials in all, messages so far, 
 
 def manifest_of(sweep: Sweep, engine: str, command: str) -> dict[str, Any]:
     """What a results directory says about the sweep in it."""
-    spec = {name: value for name, value in msgspec.to_builtins(sweep).items() if name != "until" or value is not None}
+    spec = {name: value for name, value in msgspec.to_builtins(sweep).items() if name not in ("until", "study") or value}
     return {"format": FORMAT, "kind": "sweep", "name": sweep.name, "version": __version__, "engine": engine, "command": command,
             "spec": spec, "digest": "", "trials": 0}
 
@@ -230,7 +245,7 @@ class _Run:
             self.results.forget_failures() if not self.failed else None
         scenarios = {number: scenario for number, scenario, _ in jobs}
         seeds = {number: seed for number, _, seed in jobs}
-        for number, outcome, rounds in engine.run(jobs, measured) if jobs else ():
+        for number, outcome, rounds in engine.run(jobs, measures_of(self.sweep.study)) if jobs else ():
             began = time.perf_counter()
             for point in stage.places[number]:
                 place = coordinates(self.sweep, point, scenarios[number], seeds[number])

@@ -27,7 +27,13 @@ from capray.sweep import Sweep, points, run_sweep, scenario_of
 PLAIN_EVERY_S = 10.0
 COORDINATES = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
 # Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows` and `draw(directory) -> page` are.
-STUDIES = {"pbs": ("capray.studies.pbs_study", "capray.studies.pbs_report"), "elections": ("capray.studies.elections", "capray.studies.elections")}
+# `draw` serves sweeps that name a study too (Sweep.study); those are run again as any sweep.
+STUDIES = {
+    "ladder": ("capray.sweep", "capray.studies.ladder_page"),
+    "pacelc": ("capray.sweep", "capray.studies.pacelc_page"),
+    "pbs": ("capray.studies.pbs_study", "capray.studies.pbs_report"),
+    "elections": ("capray.studies.elections", "capray.studies.elections"),
+}
 
 
 def command_line() -> str:
@@ -174,7 +180,9 @@ def draw_pngs(directory: Path) -> tuple[list[Path], str]:
 
     results = Results(directory)
     manifest = results.manifest()
-    return write_pngs(figures(results.rows(), deadline_of(manifest), variants_of(manifest)), results.path / "figures")
+    study = manifest["spec"].get("study")
+    drawn = import_module(STUDIES[study][1]).figures(results.rows()) if study else figures(results.rows(), deadline_of(manifest), variants_of(manifest))
+    return write_pngs(drawn, results.path / "figures")
 
 
 def draw(directory: Path) -> Path:
@@ -185,8 +193,9 @@ def draw(directory: Path) -> Path:
     manifest, rows = results.manifest(), results.rows()
     if not rows:
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
-    if manifest["kind"] in STUDIES:
-        return Path(import_module(STUDIES[manifest["kind"]][1]).draw(directory))
+    study = manifest["spec"].get("study") or manifest["kind"]
+    if study in STUDIES:
+        return Path(import_module(STUDIES[study][1]).draw(directory))
     page = results.path / "report.html"
     if manifest["kind"] in ("run", "sweep"):
         write_report(rows, manifest, chosen_trials(manifest, rows), page)

@@ -51,7 +51,8 @@ def causal_all(ops: Sequence[Operation], initial: Any = None, wanted: Sequence[s
         }
 
 
-def _evidence(ops: Sequence[Operation], pattern: str, positions: Sequence[int]) -> Evidence:
+def explain_cycle(ops: Sequence[Operation], pattern: str, positions: Sequence[int]) -> Evidence:
+    """A bad pattern in words: the operations at `positions`, each before the next."""
     steps = " -> ".join(_show(ops[i]) for i in positions)
     shown = sorted(set(positions))
     ends = [end for i in shown if (end := ops[i].complete) is not None]
@@ -69,19 +70,19 @@ def _show(op: Operation) -> str:
 def _causal_consistency(ops: Sequence[Operation], order: Precedence) -> Evidence | None:
     """The four patterns of CC.  Leaves `order` closed under causal order."""
     if order.thin:
-        return _evidence(ops, "ThinAirRead (nothing wrote that value)", order.thin[:1])
+        return explain_cycle(ops, "ThinAirRead (nothing wrote that value)", order.thin[:1])
     cycle = order.close()
     if cycle:
-        return _evidence(ops, "CyclicCO (each came before the next in causal order)", [order.ops[e] for e in cycle])
+        return explain_cycle(ops, "CyclicCO (each came before the next in causal order)", [order.ops[e] for e in cycle])
     for r in order.order:
         source = order.reads_from[r]
         if order.is_write[r]:
             continue
         for w in order.last_writes(r):
             if source == INITIAL:
-                return _evidence(ops, "WriteCOInitRead (the initial value read after a write in causal order)", [order.ops[w], order.ops[r]])
+                return explain_cycle(ops, "WriteCOInitRead (the initial value read after a write in causal order)", [order.ops[w], order.ops[r]])
             if w != source and order.precedes(source, w):
-                return _evidence(ops, "WriteCORead (an overwritten value read, in causal order)", [order.ops[e] for e in (source, w, r)])
+                return explain_cycle(ops, "WriteCORead (an overwritten value read, in causal order)", [order.ops[e] for e in (source, w, r)])
     return None
 
 
@@ -92,7 +93,7 @@ def _convergence(ops: Sequence[Operation], order: Precedence) -> Evidence | None
     if not any(new):
         return None
     cycle = other.close()
-    return _evidence(ops, "CyclicCF (no one order of the writes explains every read)", [order.ops[e] for e in cycle]) if cycle else None
+    return explain_cycle(ops, "CyclicCF (no one order of the writes explains every read)", [order.ops[e] for e in cycle]) if cycle else None
 
 
 def _order_before_source(seen: Precedence, into: Precedence, r: int) -> bool:
@@ -113,25 +114,26 @@ def _memory(ops: Sequence[Operation], order: Precedence) -> Evidence | None:
     for e in range(len(order.ops)):
         if not order.is_write[e]:
             reads.setdefault(order.chain[e], []).append(e)
-    if _happened_before(ops, order, [e for own in reads.values() for e in own]) is None:
+    if happened_before(ops, order, [e for own in reads.values() for e in own]) is None:
         return None
     for own in reads.values():
-        found = _happened_before(ops, order, own)
+        found = happened_before(ops, order, own)
         if found is not None:
             return found
     return None
 
 
-def _happened_before(ops: Sequence[Operation], order: Precedence, reads: list[int]) -> Evidence | None:
+def happened_before(ops: Sequence[Operation], order: Precedence, reads: list[int]) -> Evidence | None:
+    """What breaks the closed `order` once each write before one of `reads` goes before the write it returned; None where nothing does."""
     view = order.copy()
     for _ in range(_MOST_ROUNDS):
+        for r in reads:
+            if view.reads_from[r] == INITIAL and (before := view.last_writes(r)):
+                return explain_cycle(ops, "WriteHBInitRead (the initial value read after a write)", [order.ops[before[0]], order.ops[r]])
         new = [_order_before_source(view, view, r) for r in reads if view.reads_from[r] >= 0]
         if not any(new):
             return None
         cycle = view.close()
         if cycle:
-            return _evidence(ops, "CyclicHB (what one process read cannot be put in one order)", [order.ops[e] for e in cycle])
-        for r in reads:
-            if view.reads_from[r] == INITIAL and (before := view.last_writes(r)):
-                return _evidence(ops, "WriteHBInitRead (the initial value read after a write)", [order.ops[before[0]], order.ops[r]])
+            return explain_cycle(ops, "CyclicHB (what one process read cannot be put in one order)", [order.ops[e] for e in cycle])
     raise MemoryError("happened-before did not settle")

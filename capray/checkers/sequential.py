@@ -25,6 +25,8 @@ from capray.checkers.verdict import Evidence, Verdict
 from capray.checkers.writes import refutation, write_order
 from capray.record import Operation
 
+_STATES_A_GUESS = 1_000  # of the budget: what a guess at the order of the writes counts for (both take some 50 ms on a thousand operations)
+
 
 def sequential(
     ops: Sequence[Operation], model: Model, initial: Any = None, budget: int = DEFAULT_BUDGET, order: Sequence[Any] | None = None,
@@ -53,7 +55,7 @@ def sequential(
         try:
             saturated = Precedence(ops, initial)
             verdict.evidence = refutation(ops, saturated)
-            if verdict.evidence is not None or write_order(ops, saturated):
+            if verdict.evidence is not None or write_order(ops, saturated, budget // _STATES_A_GUESS):
                 verdict.status, verdict.algorithm = "valid" if verdict.evidence is None else "invalid", "order of writes"
                 return verdict
         except (NotDistinct, MemoryError):

@@ -38,7 +38,7 @@ def _show(op: Operation) -> str:
     return f"{op.f} {op.key or ''} {op.result if op.f == 'read' else op.value!r} by process {op.process} at {op.invoke}"
 
 
-def write_order(ops: Sequence[Operation], order: Precedence) -> bool:
+def write_order(ops: Sequence[Operation], order: Precedence, guesses: int = _MOST_GUESSES) -> bool:
     """Can the forced order be completed by ordering writes as real time did, then what is still open as it was invoked?  No is no answer.
 
     Stores order writes as they meet them, whatever their reads do; so this finds the witness of most real histories.
@@ -49,15 +49,26 @@ def write_order(ops: Sequence[Operation], order: Precedence) -> bool:
     if _saturate(guess):
         guess = order.copy()
         guess.close()
-    for _ in range(_MOST_GUESSES):
+    for _ in range(min(guesses, _MOST_GUESSES)):
         open_pairs = _undecided(guess)
         if not open_pairs:
             return True
-        trial = _with(guess, open_pairs) or _with(guess, open_pairs[:1]) or _with(guess, [open_pairs[0][::-1]])
+        trial = _most_of(guess, open_pairs) or _with(guess, [open_pairs[0][::-1]])
         if trial is None:
             return False
         guess = trial
     return False
+
+
+def _most_of(guess: Precedence, pairs: list[tuple[int, int]]) -> Precedence | None:
+    """As many of the first pairs as go together: all, else half, else a quarter, ...  A trial costs as much with one pair as with all."""
+    size = len(pairs)
+    while size:
+        trial = _with(guess, pairs[:size])
+        if trial is not None:
+            return trial
+        size //= 2
+    return None
 
 
 def _as_in_time(ops: Sequence[Operation], guess: Precedence, writes: list[int]) -> None:

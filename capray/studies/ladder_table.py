@@ -1,0 +1,81 @@
+"""A ladder's trials -> its cells: what held in every trial of a policy under a fault, against what is promised.
+
+Decides: when a promise counts as kept, broken or open.  May not know: pages, how trials are run.
+One trial that breaks the promised level, or loses an acknowledged write that the promise keeps, breaks the promise: that is a proof.  A promise is kept `in n trials`, which is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from capray.studies.ladder import CHAIN, LEVELS, NONE, Row, strongest, weakest
+from capray.studies.ladder_claims import FAULTS, RUNGS, Claim, FaultColumn, Rung
+
+ABOVE: dict[str, tuple[str, ...]] = {"linearizable": (), "sequential": ("linearizable",), "causal": CHAIN[:2], "causal-consistency": CHAIN, "PRAM": CHAIN, "regular": ("linearizable",)}
+
+
+class Cell(NamedTuple):
+    """One policy under one fault.  `held`: each level's status over all trials; `loses`, `reorders`: how many trials lost acknowledged writes, or had some
+    overwritten by the past; `within`: whether the promise was kept (None: left open)."""
+
+    rung: Rung
+    fault: FaultColumn
+    rows: list[Row]
+    claim: Claim
+    held: dict[str, str]
+    level: str
+    loses: int
+    reorders: int
+    within: bool | None
+
+    @property
+    def sharp(self) -> bool:
+        """Whether some trial showed that no more than the promise holds."""
+        return self.held[CHAIN[0]] == "invalid" if self.claim.level == NONE else any(self.held[name] == "invalid" for name in ABOVE[self.claim.level])
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        lost = f"; acknowledged writes lost in {self.loses}" if self.loses else ""
+        if self.within is None:
+            return "left open: the checkers' budget was spent" + lost
+        if not self.within:
+            broken = self.claim.level != NONE and self.held[self.claim.level] == "invalid"
+            return ("BROKEN" if broken else "acknowledged writes LOST") + lost
+        if self.claim.level == NONE:
+            return "nothing promised; " + ("not linearizable" if self.sharp else "not seen to be less than linearizable") + lost
+        return "as promised" + ("" if self.claim.level == CHAIN[0] else ", and no more" if self.sharp else "; nothing weaker than linearizable was seen") + lost
+
+    def example(self, level: str) -> Row | None:
+        """The trial of the lowest seed that broke a level."""
+        return next((row for row in self.rows if row[f"holds_{level}"] == "invalid"), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """One object as experiments print it, with the cell's coordinates and a counterexample for each broken level."""
+        by_rank = sorted(self.rows, key=lambda row: row["rank"])
+        examples = {level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r[f"holds_{level}"] == "invalid" for r in self.rows)}
+                    for level in LEVELS if (row := self.example(level)) is not None}
+        return {"measure": "level", "published": self.claim.level, "simulated": self.level, "low": by_rank[-1]["level"], "high": by_rank[0]["level"], "within": self.within,
+                "label": self.rung.name, "fault": self.fault.name, "policy": self.rung.policy, "settings": self.rung.settings, "trials": len(self.rows),
+                "held": self.held, "trials_losing_writes": self.loses, "trials_reordering_writes": self.reorders, "may_lose_writes": self.claim.loses,
+                "source": self.claim.source, "broken": examples}
+
+
+def cells(rows: Sequence[Row]) -> list[Cell]:
+    """The cells of a ladder's rows, in the order of the claims' tables; rows of other labels are left out."""
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        name, _, fault = row["label"].partition(" | ")
+        grouped.setdefault((name, fault), []).append(row)
+    return [cell_of(rung, fault, grouped[rung.name, fault.name]) for rung in RUNGS for fault in FAULTS if (rung.name, fault.name) in grouped]
+
+
+def cell_of(rung: Rung, fault: FaultColumn, rows: list[Row]) -> Cell:
+    """One cell."""
+    claim, held = rung.claim(fault), weakest(rows)
+    loses = sum(bool(row["lost_writes"] or row["lost_writes_provable"]) for row in rows)
+    reorders = sum(bool(row["reordered_writes"]) for row in rows)
+    status = "valid" if claim.level == NONE else held[claim.level]
+    within = False if status == "invalid" or (loses and not claim.loses) else None if status == "unknown" else True
+    return Cell(rung, fault, rows, claim, held, strongest(held), loses, reorders, within)
