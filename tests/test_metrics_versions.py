@@ -96,6 +96,15 @@ def test_a_restarted_replica_holds_what_it_announces_then() -> None:
     assert measure(record(story, silent, [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 0
 
 
+def test_a_restarted_replica_has_in_its_order_what_came_before_what_it_announces() -> None:
+    """Node 0 has 2, then 1 late, which it orders before; it crashes and comes back with 2 alone: 1 is overwritten there, not lost."""
+    story = [write(1, 0, 0, 10), write(2, 0, 0, 10)]
+    versions = [applied(5, 0, 2, 2), applied(6, 0, 1, 1, kind="late"), applied(3 * S, 0, 2, 2)]
+    assert measure(record(story, versions, [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 0
+    older = [applied(5, 0, 1, 1), applied(6, 0, 2, 2, 1), applied(3 * S, 0, 1, 1)]  # the newer one did not survive
+    assert measure(record(story, older, [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 1
+
+
 def test_a_silent_restart_makes_no_siblings() -> None:
     """Node 0 lost 2 in the crash without a word; then it replaces 1 by 3, which is no sign that it kept 2 beside 3."""
     story = [write(1, 0, 0, 10), write(2, 0, S, S + 10), write(3, 0, 5 * S, 5 * S + 10)]
@@ -134,6 +143,19 @@ def test_of_two_concurrent_writes_the_store_orders_one_later_and_then_a_read_of_
 ])
 def test_conflicts_are_pairs_of_which_neither_saw_the_other(what: str, versions: list[Version], pairs: int) -> None:
     assert measure(record([write(1, 0, 100, 110), write(2, 1, 101, 111)], versions))["conflicts"] == pairs, what
+
+
+@pytest.mark.parametrize(("told", "pairs"), [(True, 0), (False, 1)])
+def test_who_has_a_successor_has_seen_what_it_overwrote(told: bool, pairs: int) -> None:
+    """Node 0 takes 1, then 2 in its place, and tells node 1 of 2 alone, as a register that sends states does; node 1 then takes 3.  So 1 and 3 do not
+    conflict.  But a 2 that overwrote 1 only at node 2 (by its larger timestamp, unseen by its writer) does not hide that 1 and 3 do."""
+    story = [write(1, 0, 0, 10), write(2, 0 if told else 1, 20, 30), write(3, 1, 50, 60)]
+    if told:
+        versions = [applied(5, 0, 1, 1), applied(25, 0, 2, 2, 1), applied(40, 1, 2, 2), applied(55, 1, 3, 3, 2)]
+    else:
+        versions = [applied(5, 0, 1, 1), applied(25, 1, 2, 2), applied(40, 0, 2, 2, 1), applied(55, 1, 3, 3, 2)]
+        pairs += 1  # 1 and 2 as well
+    assert measure(record(story, versions))["conflicts"] == pairs
 
 
 def test_conflicts_are_counted_by_key_and_in_blocks_as_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ Lost: an ok write that is not in the order of writes which the surviving replica
 such a replica holds, also `late`, and what any of it replaced as newest on some replica that has not discarded it, step by step.
 Never visible: kept, but newest nowhere at any time (a write ordered before what was there: last-write-wins under a skewed clock).
 Conflict: two ok writes of one key, each applied somewhere before it was acknowledged, where no replica that had applied the one by then had
-the other before it, and the other way round; also two that some replica held as siblings, whatever saw them.  Counted where at least one of
-the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.
+the other before it, and the other way round; also two that some replica held as siblings, whatever saw them.  A replica has a write also by what
+replaced it where that was first applied: a replica of a register that is told a successor alone has seen what that overwrote.  Counted where at least
+one of the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.
 """
 
 from __future__ import annotations
@@ -58,16 +59,31 @@ class _Lines:
         turn[rows, cells] = list(found.applied.values())
         when = np.full((count, len(columns)), LATER, np.int64)
         when[rows, cells] = at[turn[rows, cells]]
+        seen = _with_what_they_replaced(found, turn)
         acked = np.array([-1 if one is None else one for one in found.acked], np.int64)
         first = when.min(axis=1, initial=LATER)
         writes = np.flatnonzero(first <= acked)
         writes = writes[np.argsort(first[writes], kind="stable")]
         self.place = {int(write): i for i, write in enumerate(writes)}
-        self.turn = turn[writes]
+        self.turn = seen[writes]
         self.accepted = when[writes] <= acked[writes, None]
         self.first = first[writes]
-        self.everywhere = when[writes].max(axis=1, initial=0)
+        self.everywhere = np.append(at, LATER)[np.minimum(seen, len(at))][writes].max(axis=1, initial=0)
         self.kept = np.array([int(write) in kept for write in writes], bool)
+
+
+def _with_what_they_replaced(found: KeyHoldings, turn: Times) -> Times:
+    """In which turn each replica had each write or something that descends from it: what that replaced where it was first applied, step by step.
+    Later writes go first, so that a step is whole before it is taken on."""
+    seen = turn.copy()
+    origin: dict[int, tuple[int, int]] = {}
+    for (write, node), when in found.applied.items():
+        origin[write] = min(origin.get(write, (LATER, node)), (when, node))
+    for write in sorted(origin, key=origin.__getitem__, reverse=True):
+        for older, node in found.superseded.get(write, ()):
+            if node == origin[write][1]:
+                np.minimum(seen[older], seen[write], out=seen[older])
+    return seen
 
 
 def count_conflicts(found: KeyHoldings, kept: set[int], at: Times) -> int:

@@ -4,7 +4,8 @@ Decides: how a record's versions (apply, late, discard, superseded) are read.  M
 Source: Version's contract in capray.record.
 
 A replica holds a version from its `apply` (or `late`: part of its order, never visible) until it discards it.  A replica that was restarted
-after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.
+after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.  What it held and the
+store orders before something of that key which it announces is still part of its order: overwritten there, though nobody wrote down by what.
 A tombstone (value null) is no client's write: it is passed over.
 """
 
@@ -23,12 +24,14 @@ Held = tuple[int, int, int]
 class ReplicaHoldings:
     """One key on one replica: since when it holds each write, which of them are its newest, and what it has discarded."""
 
-    __slots__ = ("gone", "newest", "since")
+    __slots__ = ("before", "gone", "newest", "restarted", "since")
 
     def __init__(self) -> None:
         self.since: dict[int, int] = {}
         self.newest: set[int] = set()
         self.gone: list[Held] = []
+        self.restarted = -1  # when
+        self.before: dict[int, int] = {}  # what it held then
 
 
 class KeyHoldings:
@@ -64,7 +67,8 @@ class KeyHoldings:
         replica = self._nodes.get(node)
         if replica is not None:
             replica.gone += [(write, since, at) for write, since in replica.since.items()]
-            replica.since.clear()
+            replica.restarted, replica.before = at, replica.since
+            replica.since = {}
             replica.newest.clear()
 
     def forget_newest(self, node: int) -> None:
@@ -82,6 +86,10 @@ class KeyHoldings:
         self.applied.setdefault((write, node), turn)
         if older is None:
             return
+        if at == replica.restarted:
+            for one in [one for one in replica.before if self.orders[one] < order]:
+                replica.since.setdefault(one, at)
+                del replica.before[one]
         self.visible.add(write)
         newest = replica.newest
         if older:
