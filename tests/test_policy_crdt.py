@@ -175,6 +175,15 @@ def test_storms_end_in_agreement_and_lose_nothing(type: Any, replication: Any) -
         assert sound(simulate(scenario(CRDT, seed, type=type, replication=replication), seed)), seed
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_counters_increments_are_all_told_though_others_pass_them_on(seed: int) -> None:
+    """What comes back from a peer is not passed on again: it would stand between a node's own increments in the buffer, and break their line."""
+    faults = (Fault(shape="1|0", at_us=2 * S, for_us=700_000), Fault(kind="pause", nodes=(0, 1), at_us=2_300_000, for_us=S))
+    one = Scenario(policy=CRDT, settings={"type": "g-counter"}, nodes=2, faults=faults, duration_us=5 * S, quiet_us=4 * S, workload=Workload(rate=12, keys=1))
+    record = simulate(one.resolved(), seed)
+    assert sound(record) and measure(record)["divergence_final"] == 0
+
+
 def test_cut_as_one_likes_availability_is_one() -> None:
     """Always available: with nodes that are up, links alone take nothing away."""
     cuts = (Fault(at_us=S, for_us=3 * S, shape="isolate"), Fault(at_us=2 * S, for_us=4 * S, shape="0|1,2|3,4"), Fault(at_us=S, for_us=5 * S, shape="ring"))

@@ -254,6 +254,12 @@ class Crdt(Replica):
             self._tell_register(key, old, new)
         return True
 
+    def _news(self, key: str, trace: Trace) -> Trace:
+        """What of the trace is not known here.  Only that is passed on, so that in a buffer each node's increments follow one another."""
+        known = self.traces.get(key, {})
+        beyond = [(node, max(first, len(known.get(node, ()))), items[max(0, len(known.get(node, ())) - first) :]) for node, first, items in trace]
+        return tuple(part for part in beyond if part[2])
+
     def _extend(self, key: str, trace: Trace) -> list[tuple[int, int, Any]]:
         """The increments that the trace tells for the first time; one that lacks what came before is passed over."""
         added = []
@@ -357,9 +363,10 @@ class Crdt(Replica):
     def _on_update(self, src: int, message: Any) -> None:
         """Join; what was news is stored, passed on in turn, and acknowledged."""
         for key, state, trace in message.items:
-            if self._take(key, state, trace):
-                self._remember(key, state, trace)
-                self._log(("delta", key, state, trace))
+            news = self._news(key, trace) if trace else ()
+            if self._take(key, state, news):
+                self._remember(key, state, news)
+                self._log(("delta", key, state, news))
         if message.upto:
             self._behind_the_disk()
             self.send(src, Acknowledge(message.boot, message.upto))
