@@ -88,17 +88,21 @@ class Membership:
                 self.host.cancel_timer(("probe", src))
             self.answered(src)
 
-    def suspect(self, peer: int) -> None:
-        """Silence: use others from now on, and dial afresh (what the old connection still holds would come late, if ever)."""
+    def suspect(self, peer: int, ended: bool = False) -> None:
+        """Silence, or a connection that `ended`: use others from now on, and dial afresh (what an old connection still holds would come late, if
+        ever)."""
         if self.suspected[peer] or peer == self.host.node:
             return
         self.suspected[peer] = True
-        self._dial(peer)
+        self._dial(peer, ended)
         self.host.lost(peer)
 
-    def _dial(self, peer: int) -> None:
+    def _dial(self, peer: int, ended: bool = False) -> None:
+        """Afresh; where the connection has `ended` by itself it is not closed again: that could end the one which the peer has dialled since, and
+        two nodes that answer each closing with one of their own never come to rest."""
         self.connected[peer] = False
-        self.host.close(peer)
+        if not ended:
+            self.host.close(peer)
         self.host.connect(peer)
         self.host.set_timer(("retry", peer), self.retry_us)
 
@@ -122,7 +126,7 @@ class Membership:
     def on_disconnected(self, peer: int) -> None:
         """Reset: what was asked on it will not be answered."""
         self.connected[peer] = False
-        self.suspect(peer)
+        self.suspect(peer, ended=True)
 
     def answered(self, peer: int) -> None:
         """The peer has responded."""
