@@ -4,7 +4,7 @@ Decides: what becomes of messages on a connection that is cut, closed, half-open
 Simplified, and why: no congestion or flow control beyond one unscaled window while acknowledgements are cut; a partition's visible effects
 are the retransmission time-out, the order, the half-open connection and the dial's back-off, and those are here.
 Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s),
-SYN retries from 1 s, doubling; RFC 793 (reset in answer to a segment for a connection that is not there).
+SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793 (reset in answer to a segment for a connection that is not there).
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ RTO_FIRST_US = 200_000
 RTO_MAX_US = 120_000_000
 GIVE_UP_US = 924_600_000
 DIAL_FIRST_US = 1_000_000
+DIAL_LINEAR = 4  # pauses that stay at the first before they double; 0 before Linux 6.5
 DIAL_MAX_US = 64_000_000  # then the application, as reconnecting clients do, goes on dialling
 WINDOW_BYTES = 65_535  # a receive window without scaling: what is sent on while only acknowledgements are cut
 
 
-def _next_try(start: int, first: int, most: int, not_before: int) -> int:
-    """The first instant at or after `not_before` of the tries start + first, + 2 first, + 4 first, ... (each pause at most `most`)."""
+def _next_try(start: int, first: int, most: int, not_before: int, linear: int = 0) -> int:
+    """The first instant at or after `not_before` of the tries start + first, + first (`linear` times), + 2 first, + 4 first, ... (each pause at most
+    `most`)."""
     at, pause = start + first, first
     while at < not_before:
-        pause = min(2 * pause, most)
+        if linear:
+            linear -= 1
+        else:
+            pause = min(2 * pause, most)
         at += pause
     return at
 
@@ -33,7 +38,7 @@ def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US) -> 
 
 def redial_at(started: int, not_before: int) -> int:
     """When a connection being dialled since `started` is next tried, at or after `not_before`."""
-    return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before)
+    return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before, DIAL_LINEAR)
 
 
 class Connection:

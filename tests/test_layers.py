@@ -9,11 +9,11 @@ PACKAGE = Path(__file__).parents[1] / "capray"
 
 # scenario -> trial (network <-> nodes: replicas, clients) -> record -> checkers -> measurement -> sweep table -> plots -> report
 LAYERS = [
-    ["__init__", "errors", "streams", "clock"],
+    ["__init__", "errors", "streams", "clock", "tcp"],
     ["record"],
     ["replica", "distributions"],
     ["policies", "links", "faults", "workload", "history"],
-    ["scenario", "tcp", "testing"],
+    ["scenario", "testing"],
     ["lanes"],
     ["transport"],
     ["network"],
