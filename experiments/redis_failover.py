@@ -10,7 +10,7 @@ T is simulated too; with the settings of the measured run (down-after 5 s, quoru
 Simplified, and why: writes only, evenly spaced, so that the loss is no matter of chance; reads lose nothing.
 Redis 2.6, which Jepsen cut: --failover-delay 5s --failover-jitter 10s.
 
-    python experiments/redis_failover.py --cut 30s --placement beside outside --min-replicas 0 2 --json
+    python experiments/redis_failover.py --cut 30s --client-placement beside outside --min-replicas 0 2 --json
 """
 
 import argparse
@@ -58,7 +58,7 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--rate", type=float, default=10.0, help="writes a second and client")
     found.add_argument("--nodes", type=int, default=5)
     found.add_argument("--minority", type=int, default=2, help="nodes on the primary's side")
-    found.add_argument("--placement", nargs="+", choices=("beside", "outside"), default=["beside", "outside"], help="where clients stand")
+    found.add_argument("--client-placement", nargs="+", choices=("beside", "outside"), default=["beside", "outside"], help="where clients stand")
     found.add_argument("--min-replicas", nargs="+", type=int, default=[0, 2], help="min-replicas-to-write")
     found.add_argument("--max-lag", default="10s", help="min-replicas-max-lag")
     return found
@@ -76,7 +76,7 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     variants = [variant(given, BASELINE, "beside", 0)]
     variants += [
         variant(given, label(placement, count), placement, count)
-        for placement in dict.fromkeys(given.placement)
+        for placement in dict.fromkeys(given.client_placement)
         for count in dict.fromkeys(given.min_replicas)
     ]
     seeds = SEEDS[given.scale] if given.seeds is None else given.seeds
@@ -133,7 +133,7 @@ def judged(given: argparse.Namespace, rows: list[Row], cut: str) -> list[dict[st
     fails_over = failover is not None and failover < seconds
     published = MEASURED_FAILOVER_S if as_measured and fails_over else None
     found = [answer("failover_s", cut, "", 0, published, times if fails_over else [], 0.8, 1.2, 0.0)]
-    for placement in dict.fromkeys(given.placement):
+    for placement in dict.fromkeys(given.client_placement):
         for count in dict.fromkeys(given.min_replicas):
             lost = [row["lost_writes"] for row in here if row["label"] == label(placement, count)]
             bounded = count > given.minority - 1
@@ -173,7 +173,7 @@ def answer(
 def figure(given: argparse.Namespace, answers: list[dict[str, Any]]) -> go.Figure:
     """Lost writes against the cut's length: simulated with their intervals, the arithmetic as crosses."""
     drawn = go.Figure()
-    chosen = [(placement, count) for placement in dict.fromkeys(given.placement) for count in dict.fromkeys(given.min_replicas)]
+    chosen = [(placement, count) for placement in dict.fromkeys(given.client_placement) for count in dict.fromkeys(given.min_replicas)]
     for (placement, count), look in zip(chosen, looks([label(*each) for each in chosen]).values()):
         rows = [row for row in answers if row["measure"] == "lost" and (row["placement"], row["min_replicas"]) == (placement, count)]
         rows.sort(key=lambda row: duration_us(row["cut"], "cut"))

@@ -81,9 +81,15 @@ class Ping(Message, frozen=True):
 
 
 class Pong(Message, frozen=True):
-    """The answer."""
+    """The answer.  `quiet_us`: how long ago anything was last published on this Redis's `__sentinel__:hello` (no part of a real PONG: it stands for
+    the hellos that a subscriber would have seen; the record's bytes do not count it)."""
 
     sentinel: bool
+    quiet_us: int = 0
+
+
+class Subscribe(Message, frozen=True):
+    """A Sentinel's SUBSCRIBE __sentinel__:hello, on a connection of its own."""
 
 
 class Info(Message, frozen=True):
@@ -113,13 +119,14 @@ class Publish(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The same at a Sentinel: relayed by a Redis, or sent directly."""
+    """The same at a Sentinel: relayed by a Redis to its subscribers, or sent directly."""
 
     size: ClassVar[int] = 200
     sender: int
     epoch: int
     master: int
     config_epoch: int
+    relayed: bool = False
 
 
 class IsMasterDown(Message, frozen=True):

@@ -2,9 +2,8 @@
 
 Decides: when a lost path is dialled and given up, when a kept connection's data goes out again.  May not know: whether a peer is reachable.
 Simplified, and why: between two nodes Redis has a dozen TCP connections (each Sentinel's to the other's Redis and Sentinel, replication, the
-clients' pools), the engine has one.  Each of them keeps its own schedule here (SYN at once, after 1 s, 3 s, 7 s, ...; retransmission after
-0.2 s, 0.6 s, 1.4 s, ...), every try of each is a try of the shared path, and a path that is open again serves all that were dialling: so what
-is first heard after heal, which is what spreads a new configuration, comes when the first of the real ones would.
+clients' pools), the engine has one.  Each of them keeps its own schedule here (SYN at once, after 1 s, 2 s, 3 s, 4 s, 5 s, 7 s, 11 s, ...; retransmission after
+0.2 s, 0.6 s, 1.4 s, ..., the engine's own constants), every try of each is a try of the shared path, and each is open from its own next try on.
 """
 
 from __future__ import annotations
@@ -12,21 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from capray.replica import Message, Replica
+from capray.tcp import DIAL_FIRST_US, DIAL_LINEAR, RTO_FIRST_US, RTO_MAX_US
 
 NEVER = -(1 << 62)  # before any clock, however skewed
-SYN_US = 1_000_000  # tcp(7): then doubling
-RTO_US = 200_000  # tcp(7): then doubling
-RTO_MAX_US = 120_000_000
 ABORT_US = 900_000  # a try is over before the next one
-
-
-def retransmission_us(sent: int, now: int) -> int:
-    """How long from `now` until a segment sent at `sent`, and lost, is next retransmitted."""
-    at, pause = sent + RTO_US, RTO_US
-    while at < now:
-        pause = min(2 * pause, RTO_MAX_US)
-        at += pause
-    return at - now
 
 
 class Paths:
@@ -72,6 +60,10 @@ class Paths:
         self.dialled[peer] = owner.now
         owner.set_timer(("abort", peer), ABORT_US)
 
+    def tried(self, peer: int, since: int) -> bool:
+        """Whether a try at `since` may be the one that has just got through: it is the last one, and no older than a round trip."""
+        return since >= self.dialled[peer] and self.owner.now - since <= self.trying_us[peer]
+
     def round_trip(self, peer: int, us: int) -> None:
         """The newest round trip seen; a longer one than a wide-area link's was a retransmission."""
         self.trying_us[peer] = min(max(2 * us, 2_000), 400_000)
@@ -97,31 +89,43 @@ class Paths:
 class Syn:
     """One connection's schedule of tries."""
 
-    __slots__ = ("dialling", "next", "pause")
+    __slots__ = ("dialling", "last", "linear", "next", "pause")
 
     def __init__(self) -> None:
+        self.last = NEVER
         self.next = 0
-        self.pause = SYN_US
+        self.pause = DIAL_FIRST_US
+        self.linear = 0  # pauses left that do not double
         self.dialling = False
 
     def begin(self, now: int) -> None:
         """connect(2): the first SYN goes out now."""
         self.dialling = True
-        self.pause = SYN_US
-        self.next = now + SYN_US
+        self.last = now
+        self.pause = DIAL_FIRST_US
+        self.linear = DIAL_LINEAR
+        self.next = now + DIAL_FIRST_US
 
     def retransmit(self, lost_at: int, now: int) -> None:
         """A connection that is kept although its path was given up: it goes on with what was sent at `lost_at`."""
         self.dialling = True
-        self.next, self.pause = lost_at + RTO_US, RTO_US
+        self.last = NEVER
+        self.linear = 0
+        self.next, self.pause = lost_at + RTO_FIRST_US, RTO_FIRST_US
         while self.next < now:
-            self.pause *= 2
-            self.next += self.pause
+            self._back_off()
+
+    def _back_off(self) -> None:
+        if self.linear:
+            self.linear -= 1
+        else:
+            self.pause = min(2 * self.pause, RTO_MAX_US)
+        self.next += self.pause
 
     def due(self, now: int) -> bool:
         """Whether another segment goes out now."""
         if not self.dialling or now < self.next:
             return False
-        self.pause *= 2
-        self.next += self.pause
+        self.last = now
+        self._back_off()
         return True

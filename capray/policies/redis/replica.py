@@ -33,11 +33,13 @@ from capray.policies.redis.messages import (
     ReplAck,
     ReplicaOf,
     ReplReset,
+    Subscribe,
 )
 from capray.policies.redis.paths import Paths
 from capray.policies.redis.replication import ONLINE, Server
 from capray.policies.redis.sentinel import Sentinel
 from capray.policies.redis.settings import RedisSettings
+from capray.policies.redis.watched import PUBLISH_PERIOD_US
 from capray.replica import Message, Replica, Request
 from capray.streams import Stream
 
@@ -67,6 +69,7 @@ class Redis(Replica):
         NoMasterLink,
         Ping,
         Pong,
+        Subscribe,
         Info,
         InfoReply,
         Publish,
@@ -84,7 +87,8 @@ class Redis(Replica):
         self.pools = Pools(self, self.paths, settings.query_timeout_us, settings.connect_timeout_us)
         self.runid = stream.bits() >> 1
         self.published = (0, 0)  # the newest epochs among the hellos that this Redis relayed
-        self.behind = False  # a subscriber has come (back) since
+        self.published_at = 0
+        self.catching_up = 0  # a subscriber has come (back): until then every hello is relayed
         server, sentinel, pools = self.server, self.sentinel, self.pools
         self.handlers: dict[type[Message], Any] = {
             Select: self._on_select,
@@ -104,12 +108,13 @@ class Redis(Replica):
             Pong: sentinel.on_pong,
             Info: self._on_info,
             InfoReply: sentinel.on_info,
+            Subscribe: self._on_subscribe,
             Publish: self._on_publish,
             Hello: sentinel.on_hello,
             IsMasterDown: sentinel.on_is_master_down,
             IsMasterDownReply: sentinel.on_is_master_down_reply,
         }
-        self.timers: dict[str, Any] = {"clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "bgsave": server.on_bgsave}
+        self.timers: dict[str, Any] = {"clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "syn": server.on_syn, "bgsave": server.on_bgsave}
         self.timers_with_peer: dict[str, Any] = {"abort": self.paths.abort, "resume": server.resume}
 
     def peek(self, key: str) -> Any:
@@ -144,7 +149,6 @@ class Redis(Replica):
 
     def on_connected(self, peer: int) -> None:
         self.paths.opened(peer)
-        self.behind = True
         self.server.opened(peer)
         self.sentinel.opened(peer)
         self.pools.opened(peer)
@@ -171,7 +175,7 @@ class Redis(Replica):
         self.send(src, Ready(message.id))
 
     def _on_ping(self, src: int, message: Ping) -> None:
-        self.paths.post(src, Pong(message.sentinel))
+        self.paths.post(src, Pong(message.sentinel, self.now - self.published_at))
 
     def _on_info(self, src: int, message: Info) -> None:
         server = self.server
@@ -192,12 +196,15 @@ class Redis(Replica):
     def _on_repl_reset(self, src: int, message: ReplReset | NoMasterLink) -> None:
         self.server.on_reset(src)
 
+    def _on_subscribe(self, src: int, message: Subscribe) -> None:
+        self.catching_up = self.now + 2 * PUBLISH_PERIOD_US  # by then every Sentinel that can has published
+
     def _on_publish(self, src: int, message: Publish) -> None:
         """PUBLISH on __sentinel__:hello: to all Sentinels, where it may be news."""
+        self.published_at = self.now
         news = (message.config_epoch, message.epoch)
-        if news > self.published or self.behind:
+        if news > self.published or self.now < self.catching_up:
             self.published = max(news, self.published)
-            self.behind = False
-            relayed = Hello(message.sender, message.epoch, message.master, message.config_epoch)
+            relayed = Hello(message.sender, message.epoch, message.master, message.config_epoch, True)
             for node in range(self.nodes):
                 self.paths.post(node, relayed)

@@ -29,7 +29,7 @@ from capray.policies.redis.messages import (
     ReplicaOf,
     ReplReset,
 )
-from capray.policies.redis.paths import Paths, Syn, retransmission_us
+from capray.policies.redis.paths import Paths, Syn
 from capray.policies.redis.settings import RedisSettings
 from capray.replica import Replica
 
@@ -58,6 +58,7 @@ class Server:
         self.heard = 0  # its primary
         self.link_down_at = 0
         self.syn = Syn()
+        self.kept: dict[int, Syn] = {}  # by peer: a connection whose path was given up
         self.knows_nothing = False  # restarted: PSYNC ? -1
         self.replicas: dict[int, Attached] = {}
         self.good_replicas = 0
@@ -238,6 +239,17 @@ class Server:
         else:
             self.syn.begin(self.owner.now)
             self.paths.dial(self.master)
+            self.owner.set_timer("syn", self.syn.next - self.owner.now)
+
+    def on_syn(self) -> None:
+        """The kernel's next try to connect."""
+        if self.master == NOBODY or self.link != CONNECT or not self.syn.due(self.owner.now):
+            return
+        if self.paths.up[self.master]:
+            self._handshake()
+        else:
+            self.paths.dial(self.master)
+            self.owner.set_timer("syn", self.syn.next - self.owner.now)
 
     def _handshake(self) -> None:
         self.link = HANDSHAKE
@@ -323,20 +335,40 @@ class Server:
 
     # ---- paths --------------------------------------------------------------------------------------------------------------------
     def lost(self, peer: int) -> None:
-        """The shared path was given up by others; replication's own connection is kept, and waits for a retransmission."""
+        """The shared path was given up by others; replication's own connection is kept, and goes on with its retransmissions."""
         if peer in self.replicas:
             self.replicas[peer].stalled = True
         if peer == self.master and self.link != CONNECT:
             self.stalled = True
+        if self._waits_for(peer):
+            kept = self.kept[peer] = Syn()
+            kept.retransmit(self.paths.lost_at[peer], self.owner.now)
+            self._next_resume(peer)
+
+    def _waits_for(self, peer: int) -> bool:
+        return (peer == self.master and self.stalled) or (peer in self.replicas and self.replicas[peer].stalled)
+
+    def _next_resume(self, peer: int) -> None:
+        self.owner.set_timer(("resume", peer), self.kept[peer].next - self.owner.now)
 
     def opened(self, peer: int) -> None:
-        """The path is open again: who dials is connected; what was kept goes on at its next retransmission."""
-        if peer == self.master and self.link == CONNECT and self.syn.dialling:
+        """The path is open again: whose try it was goes on; the others wait for theirs."""
+        if peer == self.master and self.link == CONNECT and self.syn.dialling and self.paths.tried(peer, self.syn.last):
             self._handshake()
-        elif (peer == self.master and self.stalled) or (peer in self.replicas and self.replicas[peer].stalled):
-            self.owner.set_timer(("resume", peer), retransmission_us(self.paths.lost_at[peer], self.owner.now))
+        elif self._waits_for(peer) and self.paths.tried(peer, self.kept[peer].last):
+            self._go_on(peer)
 
     def resume(self, peer: int) -> None:
+        """A kept connection retransmits: a try of the path, where it is not open."""
+        if not self._waits_for(peer):
+            return
+        if self.paths.up[peer]:
+            self._go_on(peer)
+        elif self.kept[peer].due(self.owner.now):
+            self.paths.dial(peer)
+            self._next_resume(peer)
+
+    def _go_on(self, peer: int) -> None:
         """The retransmission gets through."""
         replica = self.replicas.get(peer)
         if replica is not None and replica.stalled and self.paths.up[peer]:
@@ -384,8 +416,6 @@ class Server:
             self._connect()
         elif self.link == CONNECT and owner.now - self.heard > self.settings.repl_timeout_us:
             self._connect()  # the dial timed out: another one
-        elif self.link == CONNECT and self.syn.due(owner.now):
-            self.paths.dial(self.master)
 
     def _save(self) -> None:
         """BGSAVE, or a rewritten append-only file."""

@@ -75,11 +75,14 @@ class Sentinel:
 
     # ---- a process's life ---------------------------------------------------------------------------------------------------------
     def boot(self) -> None:
-        """All start at this instant, as by a script: pings, INFO and hellos are due at the first tick, in step until the random ticks spread them.
-        Replicas and Sentinels are known, links are old."""
+        """All start at this instant, as by a script: pings and INFO are due at the first tick, in step until the random ticks spread them.  Replicas and
+        Sentinels are known, links are old.  Nobody knows in which part of the hellos' 2 s a cut comes: each Sentinel has a phase of its own."""
         now = self.owner.now
+        published = now - self.owner.stream.below(PUBLISH_PERIOD_US)
         for each in [*self.redis, *self.sentinels]:
             each.last_ping = each.last_pong = each.last_avail = now - 2 * PING_PERIOD_US
+            each.published_at = now
+            each.last_publish = published
             each.role_since = each.master_since = now - INFO_PERIOD_US
             each.master = NOBODY if each.node == self.master else self.master
             if self.settings.replica_priorities and not each.sentinel:
@@ -153,7 +156,7 @@ class Sentinel:
         if not each.disconnected:
             self._send_periodic(each, now)
         if acts:
-            if each.check_link(now, self.settings.down_after_us):
+            if each.check_links(now, self.settings.down_after_us):
                 self.paths.drop(each.node)
             each.check_down(now, self.settings, each is self.redis[self.master])
         each.due = each.next_due(now, self.settings, self._info_period(each)) if acts else now
@@ -173,14 +176,14 @@ class Sentinel:
     def _send_periodic(self, each: Watched, now: int) -> None:
         if not each.sentinel and now - each.info_at > self._info_period(each) and now - each.info_asked > PING_PERIOD_US:
             each.info_asked = now
-            self.paths.post(each.node, Info())
+            each.post(Info())
         period = min(PING_PERIOD_US, self.settings.down_after_us)
         if now - each.last_pong > period and now - each.last_ping > period // 2:
             each.ping(now)
         if now - each.last_publish > PUBLISH_PERIOD_US:
             each.last_publish = now
             hello = Hello if each.sentinel else Publish
-            self.paths.post(each.node, hello(self.owner.node, self.current_epoch, self.current_master, self.config_epoch))
+            each.post(hello(self.owner.node, self.current_epoch, self.current_master, self.config_epoch))
 
     def force_hello(self) -> None:
         """The configuration has changed: tell everybody at the next tick."""
@@ -207,7 +210,7 @@ class Sentinel:
             if each.disconnected or (recent and not forced):
                 continue
             each.asked_at = now
-            self.paths.post(each.node, IsMasterDown(self.master, self.current_epoch, candidate))
+            each.post(IsMasterDown(self.master, self.current_epoch, candidate))
 
     def on_is_master_down(self, src: int, message: IsMasterDown) -> None:
         """Another Sentinel asks, and may want a vote."""
@@ -242,7 +245,7 @@ class Sentinel:
     # ---- hellos -------------------------------------------------------------------------------------------------------------------
     def on_hello(self, src: int, message: Hello) -> None:
         """sentinelProcessHelloMessage(): the highest configuration epoch wins."""
-        if message.sender == self.owner.node:
+        if message.sender == self.owner.node or (message.relayed and not self.redis[src].hears(self.owner.now)):
             return
         if message.epoch > self.current_epoch:
             self.current_epoch = message.epoch
@@ -270,7 +273,7 @@ class Sentinel:
     # ---- answers ------------------------------------------------------------------------------------------------------------------
     def on_pong(self, src: int, message: Pong) -> None:
         """A process answers."""
-        (self.sentinel_of[src] if message.sentinel else self.redis[src]).pong(self.owner.now)
+        (self.sentinel_of[src] if message.sentinel else self.redis[src]).pong(self.owner.now, message.quiet_us)
 
     def on_info(self, src: int, message: InfoReply) -> None:
         """sentinelRefreshInstanceInfo()."""
