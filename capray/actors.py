@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import ray
 
 from capray.errors import InputError
-from capray.rounds import HostsDied, NodeActor, Opening, Rounds, living, tune
+from capray.rounds import Calls, HostsDied, NodeActor, Opening, Rounds, living, rounds_over, tune
 from capray.scenario import Scenario
 from capray.windows import NEVER, WindowedTrial, _encode, _reports
 
 Job = tuple[int, Scenario, int]  # (the caller's key, scenario, seed)
 COHORTS = 2
+PLACED: dict[str, Any] = {"num_cpus": 0, "memory": 1}  # a byte: Ray pays no heed to where an actor should be that asks for nothing at all
 CLOSING = 2  # trials of a cohort that hand in what they leave, at most, in one round
 SUSPECT = 3  # a trial that was in flight at so many deaths of a node actor may be what kills them: it is given back
 
@@ -96,7 +97,8 @@ class NetworkActor:
     actor by `ray.remote`.  Interactive use: `open`, `advance`, `call`, `partition`, `heal`, `close`."""
 
     def __init__(self, nodes_per_actor: int = 1, placement: str = "pack", title: str = "") -> None:
-        """`placement`: node actors on this actor's machine (`pack`) or over all (`spread`).  `title`: what they are called in Ray's dashboard."""
+        """`placement`: node actors on this actor's machine (`pack`) or over all (`spread`).  `title`: what they are called in Ray's
+        dashboard, {} for the node; empty: they have no names."""
         tune()
         self.nodes_per_actor = nodes_per_actor
         self.placement = placement
@@ -110,7 +112,7 @@ class NetworkActor:
         self.starts: dict[int, int] = {}
         self.deaths: dict[int, int] = {}  # slot -> how often a node actor died while it was in flight
         self.rounds = 0
-        self.graph: Rounds | None = None
+        self.graph: Rounds | Calls | None = None
         self.single: WindowedTrial | None = None
 
     # ---- hosts -----------------------------------------------------------------------------------------------------------------------
@@ -133,15 +135,15 @@ class NetworkActor:
     def _start(self, host: int) -> Any:
         first = host * self.nodes_per_actor
         last = first + self.nodes_per_actor - 1
-        name = f"{self.title} node{f' {first}' if first == last else f's {first} to {last}'}"
+        name = self.title.replace("{}", f"node {first}" if first == last else f"nodes {first} to {last}")
         self.starts[host] = self.starts.get(host, 0) + 1
         if self.starts[host] > 1:
-            name += f", start {self.starts[host]}"  # Ray frees a dead actor's name late
+            name += f" start {self.starts[host]}"  # Ray frees a dead actor's name late
         options: dict[str, Any] = {"name": name} if self.title else {}
-        return ray.remote(NodeActor).options(num_cpus=0, scheduling_strategy=machine_for(self.placement, host), **options).remote(name)
+        return ray.remote(NodeActor).options(**PLACED, scheduling_strategy=machine_for(self.placement, host), **options).remote(name)
 
     def __repr__(self) -> str:
-        return f"{self.title} network".strip()
+        return self.title.replace("{}", "network") or "network"
 
     def process_id(self) -> int:
         """The process that this actor is."""
@@ -226,7 +228,7 @@ class NetworkActor:
             self._take_down()
         if self.graph is None:
             self.prepare(needed * self.nodes_per_actor)
-            self.graph = Rounds(self.hosts[:needed])
+            self.graph = rounds_over(self.hosts[:needed])
         return True
 
     def _collect(self, cohort: _Cohort) -> list[Ended]:

@@ -15,7 +15,8 @@ import msgspec
 from capray.errors import wrong
 from capray.record import Record
 from capray.scenario import Scenario
-from capray.trial import simulate
+from capray.trial import Trial
+from capray.watchdog import watched
 
 ENGINES = ("actors", "tasks", "local")
 PLACEMENTS = ("pack", "spread")
@@ -58,9 +59,12 @@ def parse_fleets(text: str) -> int:
 
 
 def attempt(scenario: Scenario, seed: int, then: Then | None = None) -> Outcome:
-    """A trial's record (or what `then` makes of it), or the text of the error that it ended with."""
+    """A trial's record (or what `then` makes of it), or the text of the error that it ended with.  `scenario` must be resolved."""
     try:
-        return judged(scenario, simulate(scenario, seed), then)
+        trial = Trial(scenario, seed)
+        with watched(lambda: trial.queue[0][0] if trial.queue else None):
+            trial.advance(scenario.end_us)
+        return judged(scenario, trial.record(), then)
     except (Exception, SystemExit):  # a policy's own: whatever it raises is the trial's result, not the sweep's
         return traceback.format_exc()
 

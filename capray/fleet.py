@@ -19,7 +19,7 @@ import msgspec
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from capray.actors import SUSPECT, Job, NetworkActor, machines
+from capray.actors import PLACED, SUSPECT, Job, NetworkActor, machines
 from capray.engines import DEFAULT_IN_FLIGHT, Ending, Outcome, Then, attempt
 from capray.errors import InputError
 from capray.record import Record
@@ -76,11 +76,11 @@ class Fleet:
     def _start(self) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        title = self.title + (f", start {self.restarts + 1}" if self.restarts else "")
-        options: dict[str, Any] = {"name": f"{title} network"} if title else {}
+        title = self.title + (f" start {self.restarts + 1}" if self.restarts and self.title else "")
+        options: dict[str, Any] = {"name": title.replace("{}", "network")} if title else {}
         if self.machine:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.machine, soft=True)
-        return ray.remote(NetworkActor).options(num_cpus=0, **options).remote(self.nodes_per_actor, self.placement, title)
+        return ray.remote(NetworkActor).options(**PLACED, **options).remote(self.nodes_per_actor, self.placement, title)
 
     def take(self, job: Job) -> None:
         """It is this fleet's to run."""
@@ -128,10 +128,10 @@ class Fleets:
     def __init__(self, number: int = 0, nodes_per_actor: int = 1, placement: str = "pack", title: str = "") -> None:
         """`number` 0: as many as the cluster's processors allow."""
         places, turn = plan(number), next(_opened)
-        if title and turn > 1:
-            title += f" #{turn}"  # the names of an earlier sweep of this process may not be free yet
-        self.fleets = [Fleet(nodes_per_actor, placement, title and title + (f", fleet {i}," if len(places) > 1 else ""), machine)
-                       for i, machine in enumerate(places)]
+        if title:
+            title += " {}" + (f" sweep {turn}" if turn > 1 else "")  # the names of an earlier sweep of this process may not be free yet
+        several = title and len(places) > 1
+        self.fleets = [Fleet(nodes_per_actor, placement, title + (f" fleet {i}" if several else ""), machine) for i, machine in enumerate(places)]
 
     def run(self, jobs: Iterable[Job], in_flight: int = DEFAULT_IN_FLIGHT) -> Iterator[Ending]:
         """Run every job; yield (key, record or error, rounds) as each ends, in no fixed order.  Raises InputError where the actors do not stay alive."""

@@ -4,6 +4,8 @@ Decides: how bytes travel between the network actor and its node actors.  May no
 The node actors and the network actor are joined by a Ray compiled graph: on two slow cores a round over 5 actors costs 1.2 ms (1.7 ms of
 processor time) where plain actor calls cost 3.4 (4.7), over 25 actors 11 ms where they cost 31.  While the graph stands, its actors answer
 nothing else, so taking on trials and handing in what they leave travel with the rounds.
+Where node actors stand on several machines, rounds are plain calls: with two rounds of varying sizes under way, Ray 2.60's compiled graphs lose messages
+between machines and hang (seen with three raylets after some hundred rounds; github.com/ray-project/ray/issues/58426 has the cause), and the death of a machine ends a plain call at once.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import pickle
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from capray.scenario import Scenario
+from capray.watchdog import Watchdog
 from capray.windows import NodeHost
 
 Opening = tuple[int, int, Scenario, int]  # (slot, node, scenario, seed)
@@ -44,10 +47,15 @@ class NodeActor(NodeHost):
         tune()
         super().__init__()
         self.title = title
+        self.watchdog = Watchdog()
         self.leaving: list[tuple[int, int, bytes]] = []  # what ended trials left and has not been handed in
 
     def __repr__(self) -> str:
         return self.title
+
+    def machine(self) -> str:
+        """The Ray id of the machine that this actor is on."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def process_id(self) -> int:
         """The process that this actor is."""
@@ -62,7 +70,9 @@ class NodeActor(NodeHost):
             self.leaving.append((slot, node, self.finish(slot, node)))
         if opens:
             self.open(opens)
+        self.watchdog.begin()
         report = self.round(orders)
+        self.watchdog.end()
         return pickle.dumps((report, self._hand_in()))
 
     def _hand_in(self) -> list[tuple[int, int, bytes, bool]]:
@@ -77,6 +87,39 @@ class NodeActor(NodeHost):
                 self.leaving.pop(0)
             room -= len(data)
         return parts
+
+
+def rounds_over(hosts: list[Any]) -> Rounds | Calls:
+    """What carries rounds over these node actors.  Raises HostsDied."""
+    try:
+        machines = set(ray.get([host.machine.remote() for host in hosts], timeout=PATIENCE_S))
+    except RayError as error:
+        raise HostsDied from error
+    return Rounds(hosts) if machines == {str(ray.get_runtime_context().get_node_id())} else Calls(hosts)
+
+
+class Calls:
+    """Plain calls of node actors, wherever they are."""
+
+    def __init__(self, hosts: list[Any]) -> None:
+        self.hosts = hosts
+
+    def submit(self, orders: list[bytes]) -> Any:
+        """Send every actor that has something to do its order."""
+        return [host.serve.remote(order) if order else None for host, order in zip(self.hosts, orders)]
+
+    def collect(self, round_: Any) -> list[bytes]:
+        """Every actor's report (empty: it had nothing to do).  Raises HostsDied."""
+        try:
+            found = iter(ray.get([call for call in round_ if call is not None], timeout=PATIENCE_S))
+        except RayTaskError:
+            raise  # ours, not a machine's
+        except RayError as error:
+            raise HostsDied from error
+        return [next(found) if call is not None else b"" for call in round_]
+
+    def close(self) -> None:
+        """Nothing stands in the way of other calls."""
 
 
 class Rounds:

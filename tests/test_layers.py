@@ -23,6 +23,7 @@ LAYERS = [
     ["windows"],
     ["checkers"],
     ["measures"],
+    ["watchdog"],
     ["engines"],
     ["actors"],
     ["fleet"],
