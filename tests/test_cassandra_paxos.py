@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from capray.policies.cassandra.paxos import Paxos
+from capray.policies.cassandra.paxos import Paxos, Prepare, Propose
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
 from capray.streams import Stream
@@ -162,3 +162,14 @@ def _read_straight_away(prepare: Any) -> Any:
             prepare(self, t)
 
     return hasty
+
+
+def test_of_two_ballots_of_one_microsecond_the_second_is_refused_since_cells_are_stamped_by_it() -> None:
+    """Commit.isAfter compares the ballots' times alone; else two decisions would carry one timestamp, and the larger value would win over the later."""
+    link = cluster()
+    paxos, time = link.replica(1).paxos, 5 * S
+    for node in (0, 2, 4):
+        paxos.on_prepare(node, Prepare(node, "k0", (time, node), link.now))
+        paxos.on_propose(node, Propose(node, "k0", (time, node), (time, f"v{node}", 0), link.now))
+    register = paxos._register("k0")
+    assert (register.promised, register.accepted) == ((time, 0), (time, 0))

@@ -201,7 +201,7 @@ class Paxos:
         if self._stale(m.created):
             return
         r = self._register(m.key)
-        promised = m.ballot > r.promised
+        promised = m.ballot[0] > r.promised[0]  # by time alone (Commit.isAfter), since cells are stamped by it
         if promised:
             r.promised = m.ballot
             self._keep(m.key, r)
@@ -212,7 +212,7 @@ class Paxos:
         if self._stale(m.created):
             return
         r = self._register(m.key)
-        accepted = m.ballot >= r.promised
+        accepted = m.ballot == r.promised or m.ballot[0] > r.promised[0]
         if accepted:
             r.promised = r.accepted = m.ballot
             r.accepted_cell = m.cell
