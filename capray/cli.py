@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from capray.errors import InputError, duration_us, wrong
+from capray.errors import InputError, duration_us, unwritable, wrong
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The CAP theorem as a measured, reproducible experiment.")
 
@@ -39,6 +39,8 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:
+        if isinstance(error, OSError) and unwritable(error):
+            _stop(unwritable(error), 2)
         if type(error).__name__ == "TrialFailed":
             _stop(f"the policy failed in this trial:\n{error}", 1)
         if not hasattr(error, "format_message"):  # a click usage error speaks for itself

@@ -102,6 +102,10 @@ class Engine:
         self.fleets: Any = None
 
     def __enter__(self) -> Engine:
+        if self.where.address is not None and self.where.engine != "local":  # a cluster that is not there is told before anything is written
+            from capray.actors import start_ray
+
+            start_ray(self.where.address)
         return self
 
     def __exit__(self, *_: object) -> None:

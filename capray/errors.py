@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}  # a full disk, a quota, a disk that fails
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)\s*")
 
 
 class InputError(ValueError):
     """The request was wrong: one line naming field, value and what is accepted.  The command line exits with status 2."""
+
+
+def unwritable(error: OSError) -> str:
+    """One line for a file that cannot be written; empty where the error is another."""
+    if error.errno not in UNWRITABLE:
+        return ""
+    return f"file: {str(error.filename or 'standard output, or a file')!r} cannot be written ({error.strerror}); what was finished is kept"
 
 
 def wrong(field: str, value: object, accepts: str) -> InputError:

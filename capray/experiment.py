@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from capray.engines import DEFAULT_IN_FLIGHT, ENGINES, Where, parse_fleets
-from capray.errors import InputError
+from capray.errors import InputError, unwritable
 from capray.store import Rows
 from capray.sweep import Sweep, asked
 from capray.sweeping import command_line, run_shown, sweep_and_report
@@ -63,6 +63,11 @@ def main(script: Callable[[], int | None]) -> None:
         sys.exit(script() or 0)
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if not unwritable(error):
+            raise
+        print(f"{Path(sys.argv[0]).name}: {unwritable(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted; what was finished is kept", file=sys.stderr)

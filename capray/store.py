@@ -25,11 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
-from capray.errors import InputError, wrong
+from capray.errors import UNWRITABLE, InputError, wrong
 
 FORMAT = 1
 SYNC_EVERY_S = 1.0
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}
 BATCH = 500  # rows of the table held at once
 Row = dict[str, Any]
 
@@ -326,6 +325,8 @@ def replace_file(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

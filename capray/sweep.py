@@ -173,7 +173,7 @@ def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", addre
     stage = Stage(sweep, planned, sweep.first_seed, sweep.seeds)
     results = Results(directory)
     manifest = manifest_of(sweep, engine, command)
-    with results.opened(manifest) as index, Engine(where, title_of(sweep)) as opened:
+    with Engine(where, title_of(sweep)) as opened, results.opened(manifest) as index:
         run_ = _Run(results, manifest, sweep, index, progress)
         while True:
             run_.stage(stage, opened)

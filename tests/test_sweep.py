@@ -148,3 +148,33 @@ def test_in_windows_a_raising_policy_ends_its_own_trial_only(monkeypatch):
                 trial.absorb(mine)
     assert "too much" in trials[0].failure
     assert trials[1].record([host.finish(1, node) for node in range(3)]).digest() == simulate(good, 0).digest()
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once_and_nothing_is_written(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for engine in ("actors", "tasks"):
+        with pytest.raises(InputError, match="address: '127.0.0.1:1' is not accepted"):
+            run_sweep(TINY, tmp_path / "a", engine, "127.0.0.1:1")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("change, named", [({"engine": "steam"}, "engine"), ({"placement": "heap"}, "placement"), ({"fleets": -1}, "fleets"),
+                                           ({"in_flight": 0}, "in-flight"), ({"nodes_per_actor": 0}, "nodes-per-actor")])
+def test_where_trials_are_run_is_checked_before_anything_is_written(tmp_path, change, named):
+    with pytest.raises(InputError, match=named):
+        run_sweep(TINY, tmp_path / "a", **change)
+    assert not (tmp_path / "a").exists()
+
+
+def test_failures_are_counted_as_they_come(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    told = []
+    with pytest.raises(InputError):
+        run_sweep(FAILS, tmp_path / "a", "local", progress=lambda done, total, messages, newest, failed: told.append((done, failed)))
+    assert told[-1] == (2, 2) and [done + failed for done, failed in told] == list(range(5))
+    with pytest.raises(InputError):  # they are tried again, and noted once
+        run_sweep(FAILS, tmp_path / "a", "local")
+    assert len(Results(tmp_path / "a").failures_path.read_text().splitlines()) == 2

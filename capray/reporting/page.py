@@ -12,6 +12,8 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from capray.store import replace_file
+
 CSS = r"""
 :root { --ink: #222; --faint: #6b6b6b; --line: #ddd; --accent: #0072B2; --soft: #f6f7f8; }
 * { box-sizing: border-box; }
@@ -238,4 +240,4 @@ def write_page(path: Path, title: str, said: str, nav: Sequence[tuple[str, str]]
     ]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
+    replace_file(path, f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n")
