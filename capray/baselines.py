@@ -2,7 +2,7 @@
 
 - naive: every node a Ray actor, and every hop of every message a Ray call through a network actor, in real time;
 - SimPy as its users write it: a Store for each inbox, a process for each node, each message and each operation;
-- SimPy with bare callbacks: one Timeout a message, a callback, no processes.
+- SimPy with bare callbacks: one Timeout a message, a callback, no processes; with a closure for each, as one writes it, and without, as one tunes it.
 The two rounds, the majorities, the latencies' law (200 us + exponential 75 us) and the open-loop Poisson clients are those of the workload
 measured beside them; none of the baselines has faults, connections, disks, records, or repeatable streams.
 """
@@ -91,7 +91,7 @@ class SimpyStore:
 
 
 class SimpyCallbacks:
-    """SimPy with bare callbacks: the leanest use of its scheduler."""
+    """SimPy with bare callbacks: its scheduler and nothing more of it."""
 
     def __init__(self, nodes: int, rate: float, duration_us: float, seed: int) -> None:
         import simpy
@@ -164,6 +164,19 @@ class SimpyCallbacks:
         began = time.process_time()
         self.env.run(until=self.duration)
         return self.messages / (time.process_time() - began)
+
+
+class SimpyCallbacksLeanest(SimpyCallbacks):
+    """The same without a closure for each message: the message is its event's value, one bound method every event's callback."""
+
+    def send(self, dst: int, message: tuple[Any, ...]) -> None:
+        self.messages += 1
+        event = self.env.timeout(FLOOR_US + self.random.expovariate(1 / TAIL_US), (dst, message))
+        event.callbacks.append(self.due)
+
+    def due(self, event: Any) -> None:
+        dst, message = event._value
+        self.receive(dst, message)
 
 
 class NaiveNode:

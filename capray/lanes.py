@@ -11,14 +11,18 @@ from heapq import heappush
 from typing import Any
 
 from capray.distributions import TAIL_BIN, Table, table
+from capray.draws import Drawer
 from capray.record import TraceEvent
 from capray.replica import KINDS
 from capray.scenario import Scenario
-from capray.streams import GAMMA, MASK, Stream, mix
+from capray.streams import GAMMA, MASK, Stream, later, mix
 from capray.tcp import GIVE_UP_US, RTO_MAX_US
 
 FAULT, DELIVERY, TIMER, REQUEST = range(4)  # classes of events at one instant, in this order
+REPLICA_TIMER, DISK_DONE, SERVED, DEADLINE = range(4)  # what a TIMER event carries as its sixth item
+ARRIVAL, FINAL, CALL = range(3)  # what a REQUEST event carries there
 CLIENT_LANE = 8  # added to a message's class: traffic of clients outside the cut
+DRAWN_AT_LEAST = 24  # a lane with so many messages is likely to have more: their latencies are drawn ahead
 CONNECTED, DISCONNECTED, REFUSED = -1, -2, -3  # notices of connections travel as deliveries of these kinds
 
 Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, kind, sent, size)
@@ -27,7 +31,7 @@ Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, 
 class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
-    __slots__ = ("dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked")
+    __slots__ = ("ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked")
 
     def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
         self.src = src
@@ -35,6 +39,10 @@ class Lane:
         self.floor = floor
         self.state = state
         self.spare = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
+        self.drawn = 0  # latencies drawn one by one, until enough that more are drawn ahead
+        self.ahead: list[int] = []  # latencies drawn ahead, the next one last
+        self.block = 0  # how many they were at first
+        self.began = 0  # the state before them
         self.last = -1  # when the newest message on it arrives: TCP keeps order
         self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
         self.unacked = 0  # bytes sent since acknowledgements are cut
@@ -50,14 +58,19 @@ def _class_name(body: Any) -> str:
 class Lanes:
     """All lanes of one trial.  `queue` is the heap into which deliveries, node faults and the agenda go."""
 
+    __slots__ = ("agenda", "agenda_count", "distinct", "double_ppm", "drawer", "dropped", "label", "lanes", "levels", "loss_ppm", "lossy", "luck",
+                 "n", "out", "outside", "queue", "rto_us", "scenario", "seed", "tables", "tcp", "trace")
+
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
         self.scenario = scenario
         self.seed = seed
         self.n = scenario.nodes
+        self.outside = int(scenario.workload.client_placement == "outside")
         self.queue = queue
         self.tables: list[Table] = [table(scenario.wire.of_kind(kind)) for kind in range(len(KINDS))]
         self.levels = [times.levels[0] for times in self.tables]
         self.distinct = list({id(level): level for level in self.levels}.values())
+        self.drawer = Drawer(self.tables[0], self.n) if len(self.distinct) == 1 else None  # None: nothing is drawn ahead
         self.tcp = scenario.transport == "tcp"
         self.rto_us = scenario.wire.rto_us
         self.loss_ppm = round(scenario.wire.loss * 1_000_000)
@@ -65,6 +78,7 @@ class Lanes:
         self.lossy = bool(self.loss_ppm or self.double_ppm)
         self.luck: dict[int, Stream] = {}
         self.lanes: dict[int, Lane] = {}
+        self.out: list[list[Lane | None]] = [[None] * self.n for _ in range(2 * self.n)]  # the same by source and destination: nodes, then clients outside
         self.dropped: dict[str, int] = {}
         self.agenda_count = 0
         self.agenda: list[int] = []  # when agenda entries are due: no window may cross one
@@ -72,7 +86,7 @@ class Lanes:
         self.trace: dict[tuple[int, int], list[Any]] | None = {} if scenario.trace_us else None
 
     def _lane(self, key: int, src: int, dst: int) -> Lane:
-        lane = self.lanes[key] = Lane(src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
+        lane = self.lanes[key] = self.out[key // self.n][dst] = Lane(src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
         return lane
 
     def _stream(self, role: str, key: int) -> Stream:
@@ -84,7 +98,45 @@ class Lanes:
         key = src * self.n + dst
         return self.lanes.get(key) or self._lane(key, src, dst)
 
+    def _draw(self, lane: Lane, kind: int) -> int:
+        """The latency of the next message on a lane, where none is drawn ahead.  It comes from the lane's own stream: SplitMix64 (capray.streams)
+        written out, each output serving three messages with 21 bits; `spare` keeps the rest under a sentinel bit."""
+        spare = lane.spare
+        if spare == 1:
+            if lane.drawn >= DRAWN_AT_LEAST and self.drawer is not None:
+                lane.began = lane.state
+                lane.ahead, outputs = self.drawer.block(lane.state, lane.floor, lane.block)
+                lane.block = len(lane.ahead)
+                lane.state = later(lane.state, outputs)
+                return lane.ahead.pop()
+            z = lane.state = (lane.state + GAMMA) & MASK
+            z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+            spare = (z ^ (z >> 31)) >> 1 | 0x8000000000000000
+        lane.drawn += 1
+        lane.spare = spare >> 21
+        i = spare >> 9 & 0xFFF
+        if i >= TAIL_BIN:
+            lane.state = (lane.state + GAMMA) & MASK
+            return max(1, lane.floor + self.tables[kind & 7].tail(mix(lane.state)))
+        level = self.levels[kind & 7]
+        low = level[i]
+        return max(1, lane.floor + low + ((level[i + 1] - low) * (spare & 0x1FF) >> 9))
+
+    def _settle(self, lane: Lane) -> None:
+        """Give up what was drawn ahead: the lane's stream stands where its newest message left it."""
+        drawn = lane.block - len(lane.ahead)
+        if lane.ahead:
+            lane.ahead = []
+            lane.state = lane.began
+            for _ in range(drawn):
+                lane.drawn = 0
+                self._draw(lane, 0)
+        lane.drawn = 0
+
     def _delay(self, lane: Lane, kind: int = 4) -> int:
+        if lane.ahead:
+            self._settle(lane)
         lane.state = (lane.state + GAMMA) & MASK
         return max(1, lane.floor + self.tables[kind & 7].draw(mix(lane.state)))
 
@@ -99,11 +151,6 @@ class Lanes:
             times = [level[i] + ((level[i + 1] - level[i]) * part >> 9) if i < TAIL_BIN else level[TAIL_BIN] for level in self.distinct]
             lane.soonest = max(1, lane.floor + min(min(times), self.tables[-1].draw(fresh)))
         return lane.soonest
-
-    def _tail(self, lane: Lane, kind: int) -> int:
-        """A latency beyond the quantile 63/64, by a draw of its own."""
-        lane.state = (lane.state + GAMMA) & MASK
-        return self.tables[kind & 7].tail(mix(lane.state))
 
     def _chance(self, key: int, ppm: int) -> bool:
         stream = self.luck.get(key)

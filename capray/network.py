@@ -23,6 +23,8 @@ __all__ = ["CLIENT_LANE", "CONNECTED", "DELIVERY", "DISCONNECTED", "FAULT", "REF
 class Network(Transport):
     """The network's state in one trial, its fault schedule and its agenda."""
 
+    __slots__ = ("armed", "leader", "led", "lookahead", "roles")
+
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
         super().__init__(scenario, seed, queue)
         self.lookahead = scenario.lookahead_us

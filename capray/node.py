@@ -9,37 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappush
-from typing import Any, Protocol
+from typing import Any
 
 from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
-from capray.network import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER
+from capray.lanes import ARRIVAL, CALL, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
+from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER
 from capray.record import Version
-from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Replica, Request
+from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Replica, Request
 from capray.scenario import Scenario
 from capray.streams import Stream
+from capray.wire import Wire
 from capray.workload import Client
 
 Event = tuple[Any, ...]
 
-# What a TIMER event carries as its sixth item.
-REPLICA_TIMER, DISK_DONE, SERVED, DEADLINE = range(4)
-# What a REQUEST event carries.
-ARRIVAL, FINAL, CALL = range(3)
-
-
-class Wire(Protocol):
-    """Where a node's traffic goes."""
-
-    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None: ...
-    def connect(self, t: int, src: int, dst: int) -> None: ...
-    def close(self, t: int, src: int, dst: int) -> None: ...
-    def role(self, t: int, node: int, name: str) -> None: ...
-
 
 class Node:
     """A node's state in one trial.  `queue` is its event heap (engine `local`: shared by all nodes and the network)."""
+
+    __slots__ = ("busy", "client", "closed", "counter", "deadline_at", "disk", "drift_ppm", "epochs", "facts", "faults", "generation", "host_up", "id",
+                 "ignored", "load_us", "offset_us", "outside", "paused", "plain", "queue", "replica", "scenario", "service_us", "slow",
+                 "slow_service_us", "stash", "stream", "tcp", "timers", "touched", "true_clock", "up", "versions", "wire")
 
     def __init__(self, scenario: Scenario, node: int, seed: int, queue: list[Event], wire: Wire) -> None:
         self.scenario = scenario
@@ -51,8 +43,8 @@ class Node:
         self.disk = Disk(table(scenario.storage), Stream(seed, "disk", node))
         self.service_us = scenario.service_us
         self.outside = scenario.workload.client_placement == "outside"
+        self.facts: dict[type[Message], tuple[int, int]] = {}
         self.counter = 0
-        self.now = 0
         self.replica: Replica = self._boot()
         self.generation = 0  # of the process: a crash ends all that was under way
         self.up = True
@@ -99,14 +91,13 @@ class Node:
     # ---- events ----------------------------------------------------------------------------------------------------------------------
     def handle(self, event: Event) -> None:
         """Run one event."""
-        t = self.now = event[0]
+        t = event[0]
         if self.plain and event[2] == DELIVERY and event[6] >= 0:  # the usual case, in as few steps as it takes
             replica = self.replica
             replica.now = t
             replica.on_message(event[3], event[5])
-            if effects := replica.effects:
-                self._carry_out(t, effects)
-                effects.clear()
+            if replica.effects:
+                self.carry_out(t)
             return
         cls = event[2]
         if cls == DELIVERY:
@@ -137,7 +128,7 @@ class Node:
         else:
             replica.on_message(src, event[5])
         if replica.effects:
-            self._perform(t)
+            self.carry_out(t)
 
     def _connection(self, peer: int, kind: int, epoch: int) -> None:
         if kind == CONNECTED:
@@ -189,7 +180,7 @@ class Node:
             replica.now = t if self.true_clock else self.clock(t)
             replica.on_timer(name)
             if replica.effects:
-                self._perform(t)
+                self.carry_out(t)
         elif what == DISK_DONE:
             self._carry_out(t, event[8])
         elif event[7][2] == DELIVERY:
@@ -201,10 +192,12 @@ class Node:
     def _request(self, t: int, event: Event) -> None:
         what = event[5]
         if what == ARRIVAL:
-            self._begin(t, *self.client.next_request())
+            f, key, value = self.client.next_request()
+            self._begin(t, f, key, value)
             after = t + self.client.gap()
             if after < self.load_us:
-                self._push(after, REQUEST, ARRIVAL)
+                self.counter += 2
+                heappush(self.queue, (after, self.id, REQUEST, self.id, self.counter, ARRIVAL))
         elif what == FINAL:
             for key in self.client.names:
                 self._begin(t, "read", key, None, final=True)
@@ -215,7 +208,7 @@ class Node:
         request = self.client.begin(t, f, key, value, final)
         if not self.deadline_at:
             self._arm_deadline()
-        if self.up and not self.paused and not self._serving(t):
+        if self.plain or (self.up and not self.paused and not self._serving(t)):
             self._hand_over(t, request)
         else:
             self._ask(t, request, queued=True)
@@ -246,11 +239,10 @@ class Node:
         replica.now = t if self.true_clock else self.clock(t)
         replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0]))
         if replica.effects:
-            self._perform(t)
+            self.carry_out(t)
 
     def call(self, t: int, f: str, key: str, value: Any) -> int:
         """Ask by hand, now (the interactive cluster).  Returns the request's id."""
-        self.now = t
         return self._begin(t, f, key, value)
 
     def peek(self, key: str) -> Any:
@@ -264,36 +256,55 @@ class Node:
             self._push(due, TIMER, DEADLINE)
 
     # ---- effects ---------------------------------------------------------------------------------------------------------------------
-    def _perform(self, t: int) -> None:
+    def carry_out(self, t: int) -> None:
+        """Carry out what the replica's handler has recorded."""
         effects = self.replica.effects
-        self._carry_out(t, effects)
-        effects.clear()
+        if len(effects) != 1:
+            self._carry_out(t, effects)
+            effects.clear()
+            return
+        effect = effects.pop()
+        tag, to = effect[0], effect[1]
+        if tag == SEND and to != self.id:  # the usual case, an answer
+            message = effect[2]
+            kind, size = self.facts.get(type(message)) or self._facts(message)
+            self.counter = counter = self.counter + 2
+            self.wire.post(t, self.id, counter, to, message, kind, size)
+        elif tag == SEND_ALL:
+            self._send_all(t, to, effect[2])
+        else:
+            self._carry_out(t, [effect])
+
+    def _send_all(self, t: int, dsts: tuple[int, ...], message: Message) -> None:
+        kind, size = self._facts(message)
+        self.wire.carry(t, self.id, self.counter + 2, dsts, message, kind, size)
+        self.counter += 2 * len(dsts)
+
+    def _facts(self, message: Message) -> tuple[int, int]:
+        """A message's class for the network, and its bytes.  Where all messages of its type have the same, they are looked at once."""
+        what = type(message)
+        facts = self.facts.get(what)
+        if facts is None:
+            facts = message.kind + CLIENT_LANE if self.outside and message.client else message.kind, message.size
+            if isinstance(what.size, int) and isinstance(what.kind, int):
+                self.facts[what] = facts
+        return facts
 
     def _carry_out(self, t: int, effects: list[tuple[Any, ...]]) -> None:
         """Carry out effects in their order; those after a synced persist wait for the disk."""
-        me = self.id
-        queue, carry = self.queue, self.wire.carry
+        me, queue = self.id, self.queue
         coming = iter(effects)
         for effect in coming:
             tag = effect[0]
             if tag == SEND:
-                message = effect[2]
-                dst = effect[1]
                 self.counter += 2
-                if dst == me:
-                    heappush(queue, (t, me, DELIVERY, me, self.counter, message, 0, t, 0))
+                if effect[1] == me:
+                    heappush(queue, (t, me, DELIVERY, me, self.counter, effect[2], 0, t, 0))
                 else:
-                    kind = message.kind
-                    if self.outside and message.client:
-                        kind += CLIENT_LANE
-                    carry(t, me, self.counter, (dst,), message, kind, message.size)
+                    kind, size = self._facts(effect[2])
+                    self.wire.post(t, me, self.counter, effect[1], effect[2], kind, size)
             elif tag == SEND_ALL:
-                message = effect[2]
-                kind = message.kind
-                if self.outside and message.client:
-                    kind += CLIENT_LANE
-                carry(t, me, self.counter + 2, effect[1], message, kind, message.size)
-                self.counter += 2 * len(effect[1])
+                self._send_all(t, effect[1], effect[2])
             elif tag == REPLY:
                 self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
             elif tag == SET_TIMER:
@@ -342,14 +353,12 @@ class Node:
     def _fault(self, t: int, event: Event) -> None:
         what = event[5]
         if what == "start":
-            if not self.up:
-                return  # a fault at time 0 was first; restart boots it
             if self.paused:
                 self._hold(event)
-                return
-            self.replica.now = self.clock(t)
-            self.replica.on_start()
-            self._perform(t)
+            elif self.up:  # or else a fault at time 0 was first, and restart boots it
+                self.replica.now = self.clock(t)
+                self.replica.on_start()
+                self.carry_out(t)
             return
         _, index, factor, service_us, offset_us = event[5:]
         if what == "crash-process" or what == "crash-host":
@@ -381,10 +390,9 @@ class Node:
 
     def _slowed(self) -> None:
         """Count a service or a sync for every slow fault under way."""
-        for fault in self.faults:
-            counts = self.touched[fault[0]]
-            if "slowed" in counts:
-                counts["slowed"] += 1
+        for index, *_ in self.faults:
+            if "slowed" in self.touched[index]:
+                self.touched[index]["slowed"] += 1
 
     def _crash(self, t: int, host: bool, index: int) -> None:
         unsynced = self.disk.crash(host)
@@ -394,9 +402,7 @@ class Node:
             self.client.lose(t, "connection reset" if not host else "host down")
         self.up = self.plain = False
         self.generation += 1
-        self.timers.clear()
-        self.stash.clear()
-        self.paused.clear()
+        self.timers, self.stash, self.paused = {}, [], []
         self.busy = 0
         if self.tcp:
             self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
@@ -410,7 +416,7 @@ class Node:
         self.replica = self._boot()
         self.replica.now = self.clock(t)
         self.replica.on_restart(self.disk.recover())
-        self._perform(t)
+        self.carry_out(t)
 
     def _resume(self, t: int, index: int) -> None:
         """The process goes on: what waited is met in the order in which it came."""

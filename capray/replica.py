@@ -12,51 +12,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import msgspec
+from mypy_extensions import mypyc_attr
 
+from capray.contract import ACK, CONTROL, KINDS, READ, RESPONSE, WRITE, Message, Request, Settings
 from capray.streams import Stream
-
-# Message classes: a link may have a latency for each (PBS needs that).
-WRITE, ACK, READ, RESPONSE, CONTROL = range(5)
-KINDS = ("write", "ack", "read", "response", "control")
 
 # Effect tags, the first item of each recorded effect.
 SEND, REPLY, SET_TIMER, CANCEL_TIMER, PERSIST, CONNECT, CLOSE, VERSION, ROLE, SEND_ALL = range(10)
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    """What travels between replicas.  Subclass it once for each message of the protocol, all fields typed and msgpack-able.
-
-    `kind` is its class for the network; `size` its nominal bytes on the wire (a property where it depends on the fields);
-    `client` marks traffic between a client's side and a server, which a cut between servers spares when clients stand outside of it.
-    """
-
-    kind: ClassVar[int] = CONTROL
-    size: ClassVar[int] = 100
-    client: ClassVar[bool] = False
-
-
-class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a client asks of the node that it talks to.  `id` is unique on that node; `session` is the client's process.
-    f: `read` (value null) or `write`; keys are strings; written values are distinct within a trial, and never null."""
-
-    id: int
-    f: str
-    key: str
-    value: Any
-    session: int
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A policy's settings.  Subclass it: each field with a default and
-    `Annotated[type, msgspec.Meta(description="meaning; unit; source of the default")]`.  Times are integer microseconds, names end in `_us`;
-    a user may write them with units and without the suffix (`--set read_timeout=5s`).  Choices are `Literal[...]`."""
-
-    def problems(self, nodes: int) -> list[str]:
-        """Plain-English complaints about these settings for a cluster of `nodes`, each naming field, value and what is accepted."""
-        return []
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Replica:
     """One policy's state machine on one node.  Subclass it, name your messages in MESSAGES, and override the handlers."""
 
@@ -166,3 +131,7 @@ class Replica:
     def role(self, name: str) -> None:
         """Announce a change of role (`leader`, `follower`, `candidate`, ...): what `isolate-leader` and triggered faults look at."""
         self.effects.append((ROLE, name))
+
+
+__all__ = ["ACK", "CANCEL_TIMER", "CLOSE", "CONNECT", "CONTROL", "KINDS", "PERSIST", "READ", "REPLY", "RESPONSE", "ROLE", "SEND", "SEND_ALL", "SET_TIMER",
+           "VERSION", "WRITE", "Message", "Replica", "Request", "Settings", "Stream"]

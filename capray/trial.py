@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from capray.links import Link
-from capray.network import Network
+from capray.network import DELIVERY, Network
 from capray.node import Node
 from capray.record import FaultWindow, Operation, Record, Version
 from capray.scenario import Scenario
@@ -32,18 +32,27 @@ class Trial:
 
     def advance(self, until: int) -> None:
         """Run every event up to and including `until`."""
-        queue, happen = self.queue, self.network.happen
-        handle = [node.handle for node in self.nodes]
-        while queue:
+        queue, nodes, happen = self.queue, self.nodes, self.network.happen
+        while True:  # `while queue` jumps back on a condition, at which CPython 3.11 never specialises the loop: it ran a tenth slower
+            if not queue:
+                break
             event = heappop(queue)
-            node = event[1]
-            if event[0] > until:
+            t, number, cls = event[0], event[1], event[2]
+            if t > until:
                 heappush(queue, event)
                 break
-            if node >= 0:
-                handle[node](event)
-            else:
+            if number < 0:
                 happen(event)
+                continue
+            node = nodes[number]
+            if node.plain and cls == DELIVERY and event[6] >= 0:  # what Node.handle does first, one call less
+                replica = node.replica
+                replica.now = t
+                replica.on_message(event[3], event[5])
+                if replica.effects:
+                    node.carry_out(t)
+            else:
+                node.handle(event)
         self.now = until
 
     def step(self, events: int) -> bool:

@@ -59,6 +59,9 @@ class Outbox:
             self.deeds.append((SENT, t, counter, dst, kind, size, body))
             counter += 2
 
+    def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
+        self.deeds.append((SENT, t, counter, dst, kind, size, body))
+
     def connect(self, t: int, src: int, dst: int) -> None:
         self.deeds.append((DIALED, t, 0, dst, 0, 0, None))
 
@@ -184,6 +187,8 @@ class WindowedTrial:
         self.limit = 0  # where the newest window ends
         usual = self.network.tables[0].draw(1 << 63) + scenario.wire.floor_us
         self.ahead = not plain and self.network.tcp and usual > AHEAD_PAYS * self.lookahead
+        if self.ahead:
+            self.network.drawer = None  # the lanes' next draws are looked at
         self.overrun = False  # a message arrived within a window already run: begin again, plain
 
     def plan(self) -> list[tuple[int, int, int, list[Any]]]:
@@ -251,7 +256,7 @@ class WindowedTrial:
         network = self.network
         for t, node, (what, _, counter, dst, kind, size, body) in merged:
             if what == SENT:  # a body may wait out a cut: then it must not keep the whole round's bytes alive
-                network.send(t, node, counter, dst, body.copy() if network.irregular else body, kind, size)
+                network.post(t, node, counter, dst, body.copy() if network.irregular else body, kind, size)
             elif what == ROLE:
                 network.role(t, node, _text.decode(body))
             elif what == CLOSED:

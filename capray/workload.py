@@ -64,6 +64,9 @@ def zipf_thresholds(keys: int, exponent: str) -> tuple[int, ...]:
 class Client:
     """One node's client: its requests to come, those under way, and its finished history."""
 
+    __slots__ = ("asked", "deadline_us", "even_gap", "free", "gaps", "history", "keys", "late_answers", "names", "node", "nodes", "open", "read_ppm",
+                 "slots", "stream", "workload", "writes", "zipf")
+
     def __init__(self, workload: Workload, node: int, nodes: int, seed: int) -> None:
         self.workload = workload
         self.node = node
@@ -75,6 +78,8 @@ class Client:
         self.read_ppm = round(workload.read_share * 1_000_000)
         self.zipf = zipf_thresholds(workload.keys, repr(workload.zipf_exponent)) if workload.key_distribution == "zipfian" else ()
         self.names = [f"k{i}" for i in range(workload.keys)]
+        self.keys = workload.keys
+        self.deadline_us = workload.deadline_us
         self.writes = 0
         self.asked = 0
         self.free: list[int] = []  # processes without an operation under way, the newest freed last
@@ -91,7 +96,9 @@ class Client:
 
     def gap(self) -> int:
         """Microseconds to the next request."""
-        return self.even_gap if self.gaps is None else max(1, self.gaps.draw(self.stream.bits()))
+        if self.gaps is None:
+            return self.even_gap
+        return self.gaps.draw(self.stream.bits()) or 1
 
     def next_request(self) -> tuple[str, str, Any]:
         """What is asked now: (f, key, value)."""
@@ -99,7 +106,7 @@ class Client:
         if self.zipf:
             key = self.names[min(bisect_right(self.zipf, bits & 0xFFFFFFFF), len(self.names) - 1)]
         else:
-            key = self.names[(bits & 0xFFFFFFFF) * self.workload.keys >> 32]
+            key = self.names[(bits & 0xFFFFFFFF) * self.keys >> 32]
         if ((bits >> 32) * 1_000_000 >> 32) < self.read_ppm:
             return "read", key, None
         value = 1 + self.node + self.nodes * self.writes
@@ -113,9 +120,9 @@ class Client:
         else:
             process = self.node + self.nodes * self.slots
             self.slots += 1
-        self.asked += 1
-        self.open[self.asked] = [process, f, key, value, now, now, now + self.workload.deadline_us, final]
-        return self.asked
+        self.asked = request = self.asked + 1
+        self.open[request] = [process, f, key, value, now, now, now + self.deadline_us, final]
+        return request
 
     def session(self, request: int) -> int:
         """The process that an open request belongs to."""
@@ -129,11 +136,11 @@ class Client:
 
     def answer(self, now: int, request: int, outcome: str, result: Any, error: str | None) -> bool:
         """The store answered.  Returns False for an answer that came too late, which is only counted."""
-        if request not in self.open:
-            self.late_answers += 1
-            return False
-        self.finish(now, request, outcome, result, error)
-        return True
+        if request in self.open:
+            self.finish(now, request, outcome, result, error)
+            return True
+        self.late_answers += 1
+        return False
 
     def expire(self, now: int) -> None:
         """Give up every operation whose deadline has come."""

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from capray.policies.abd import Abd
+from capray.policies.abd.replica import Abd
 
 
 class Failing(Abd):

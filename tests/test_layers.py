@@ -9,11 +9,13 @@ PACKAGE = Path(__file__).parents[1] / "capray"
 
 # scenario -> trial (network <-> nodes: replicas, clients) -> record -> checkers -> measurement -> sweep table -> plots -> report
 LAYERS = [
-    ["__init__", "errors", "streams", "clock", "tcp"],
+    ["__init__", "errors", "streams", "clock", "tcp", "wire"],
     ["record"],
+    ["contract"],
     ["replica", "distributions"],
     ["policies", "links", "faults", "workload", "history"],
     ["scenario", "testing"],
+    ["draws"],
     ["lanes"],
     ["transport"],
     ["network"],

@@ -38,7 +38,7 @@ class Story:
     def send(self, at: int, src: int, dst: int, what: str, kind: int = 0, size: int = 100) -> None:
         self.go_on(at - 1)
         self.counter += 2
-        self.net.send(at, src, self.counter, dst, what, kind, size)
+        self.net.post(at, src, self.counter, dst, what, kind, size)
 
     def run(self, until: int) -> list[tuple[int, int, int, str]]:
         """Let everything happen up to `until`; what arrived since the last call."""

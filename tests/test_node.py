@@ -88,6 +88,9 @@ class Story:
     def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
         self.sent += [(t, dst, body) for dst in dsts]
 
+    def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
+        self.sent.append((t, dst, body))
+
     def connect(self, t: int, src: int, dst: int) -> None:
         self.sent.append((t, dst, "dial"))
 

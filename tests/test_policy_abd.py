@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from capray.faults import Fault
 from capray.metrics import measure
-from capray.policies.abd import Abd
+from capray.policies.abd.replica import Abd
 from capray.scenario import Scenario
 from capray.testing import FakeLink
 from capray.trial import simulate

@@ -22,7 +22,7 @@ POLICIES = {
     "cassandra": "capray.policies.cassandra.replica:Cassandra",
     "write-all": "capray.policies.write_all.replica:WriteAll",
     "postgres": "capray.policies.postgres.replica:Postgres",
-    "abd": "capray.policies.abd:Abd",
+    "abd": "capray.policies.abd.replica:Abd",
 }
 
 

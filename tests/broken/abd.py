@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.abd import Abd, Newest, Store
+from capray.policies.abd.messages import Newest, Store
+from capray.policies.abd.replica import Abd
 from capray.replica import Request
 
 
@@ -20,10 +21,9 @@ class ReadsWithoutWriteBack(Abd):
     """A read answers after its first round.  Violates ABD's rule that readers write: else a later read may return an older value, the new-old inversion
     that tells a regular register from an atomic one (Lamport 1986)."""
 
-    def on_newest(self, src: int, message: Newest) -> None:
-        super().on_newest(src, message)
-        state = self.running.get(message.operation)
-        if state is not None and state[6] and state[0] == "read":
+    def on_newest(self, message: Newest, state: list[Any]) -> None:
+        super().on_newest(message, state)
+        if message.operation in self.running and state[6] and state[0] == "read":
             del self.running[message.operation]
             self.reply(message.operation, "ok", state[4])
 
@@ -38,7 +38,7 @@ class TagFromMemory(Abd):
             return
         tag = (self.data.get(request.key, ((0, 0), None))[0][0] + 1, self.node)
         self.running[request.id] = [request.f, request.key, request.value, tag, request.value, 0, True]
-        self.to_all(Store(request.id, request.key, tag, request.value))
+        self.spread(Store(request.id, request.key, tag, request.value))
 
 
 class StoresInMemory(Abd):

@@ -9,45 +9,12 @@ writes of a key above those it has under way, and a write is on its own disk bef
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from capray.replica import ACK, READ, RESPONSE, WRITE, Message, Replica, Request
+from capray.policies.abd.messages import Ask, Newest, Store, Stored, Tag
+from capray.replica import Replica, Request
 
-Tag = tuple[int, int]  # (number, writer), ordered
-
-
-class Ask(Message, frozen=True):
-    """First round: what is your newest tag and value for the key?"""
-
-    kind: ClassVar[int] = READ
-    operation: int
-    key: str
-
-
-class Newest(Message, frozen=True):
-    """A replica's answer to Ask."""
-
-    kind: ClassVar[int] = RESPONSE
-    operation: int
-    tag: Tag
-    value: Any
-
-
-class Store(Message, frozen=True):
-    """Second round: take this value if its tag is newer than yours."""
-
-    kind: ClassVar[int] = WRITE
-    operation: int
-    key: str
-    tag: Tag
-    value: Any
-
-
-class Stored(Message, frozen=True):
-    """A replica holds the value, or a newer one."""
-
-    kind: ClassVar[int] = ACK
-    operation: int
+NOTHING: tuple[Tag, Any] = ((0, 0), None)  # what a replica without a value holds
 
 
 class Abd(Replica):
@@ -64,7 +31,6 @@ class Abd(Replica):
         self.data: dict[str, tuple[Tag, Any]] = {}
         self.numbers: dict[str, int] = {}  # by key, the number of this node's newest tag
         self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
-        self.handlers: dict[Any, Any] = {Ask: self.on_ask, Newest: self.on_newest, Store: self.on_store, Stored: self.on_stored}
 
     @classmethod
     def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str]:
@@ -80,60 +46,75 @@ class Abd(Replica):
             self.applied(key, value, tag)
 
     def on_request(self, request: Request) -> None:
-        self.running[request.id] = [request.f, request.key, request.value, (0, 0), None, 0, False]
-        self.to_all(Ask(request.id, request.key))
-
-    def to_all(self, message: Message) -> None:
-        """To this node's own replica without the network, then (what that writes down being on disk) to every other node over it."""
-        self.on_message(self.node, message)
-        self.send_all(self.peers, message)
+        tag, value = self.data.get(request.key, NOTHING)
+        state = self.running[request.id] = [request.f, request.key, request.value, tag, value, 1, False]
+        if self.majority == 1:
+            self.store(request.id, state)
+        self.send_all(self.peers, Ask(request.id, request.key))
 
     def on_message(self, src: int, message: Any) -> None:
-        self.handlers[type(message)](src, message)
-
-    def on_ask(self, src: int, message: Ask) -> None:
-        tag, value = self.data.get(message.key, ((0, 0), None))
-        if src == self.node:
-            self.on_newest(src, Newest(message.operation, tag, value))
-        else:
+        what = type(message)
+        if what is Ask:
+            tag, value = self.data.get(message.key, NOTHING)
             self.send(src, Newest(message.operation, tag, value))
+        elif what is Newest:
+            state = self.running.get(message.operation)
+            if state is not None and not state[6]:
+                self.on_newest(message, state)
+        elif what is Store:
+            self.hold(message)
+            self.send(src, Stored(message.operation))
+        else:
+            self.on_stored(message.operation)
 
-    def on_newest(self, src: int, message: Newest) -> None:
-        state = self.running.get(message.operation)
-        if state is None or state[6]:
-            return
+    def on_newest(self, message: Newest, state: list[Any]) -> None:
         state[5] += 1
         if message.tag > state[3]:
             state[3], state[4] = message.tag, message.value
         if state[5] == self.majority:
-            state[5], state[6] = 0, True
-            if state[0] == "write":
-                number = self.numbers[state[1]] = 1 + max(state[3][0], self.numbers.get(state[1], 0))
-                state[3], state[4] = (number, self.node), state[2]
-            self.to_all(Store(message.operation, state[1], state[3], state[4]))
+            self.store(message.operation, state)
 
-    def on_store(self, src: int, message: Store) -> None:
-        held = self.data.get(message.key, ((0, 0), None))
+    def store(self, operation: int, state: list[Any]) -> None:
+        """A majority has answered: the second round begins, with the newest value or a newer one."""
+        if state[0] == "write":
+            number = self.numbers[state[1]] = 1 + max(state[3][0], self.numbers.get(state[1], 0))
+            state[3], state[4] = (number, self.node), state[2]
+        state[5], state[6] = 0, True
+        self.spread(Store(operation, state[1], state[3], state[4]))
+
+    def spread(self, message: Store) -> None:
+        """To this node's own replica without the network, then (what that writes down being on disk) to every other node over it."""
+        self.hold(message)
+        self.on_stored(message.operation)
+        self.send_all(self.peers, message)
+
+    def hold(self, message: Store) -> None:
+        held = self.data.get(message.key, NOTHING)
         if message.tag > held[0]:
             self.data[message.key] = (message.tag, message.value)
             self.keep(message, held[1])
         elif message.tag < held[0]:
             self.applied(message.key, message.value, message.tag, late=True)
-        if src == self.node:
-            self.on_stored(src, Stored(message.operation))
-        else:
-            self.send(src, Stored(message.operation))
 
     def keep(self, message: Store, older: Any) -> None:
         """The value is the newest here: tell the record, and write it down before it is acknowledged."""
         self.applied(message.key, message.value, message.tag, () if older is None else (older,))
         self.persist(message)
 
-    def on_stored(self, src: int, message: Stored) -> None:
-        state = self.running.get(message.operation)
+    def on_stored(self, operation: int) -> None:
+        state = self.running.get(operation)
         if state is None or not state[6]:
             return
         state[5] += 1
         if state[5] == self.majority:
-            del self.running[message.operation]
-            self.reply(message.operation, "ok", None if state[0] == "write" else state[4])
+            del self.running[operation]
+            self.reply(operation, "ok", None if state[0] == "write" else state[4])
+
+
+class AbdInMemory(Abd):
+    """The same register without a journal and without a record of versions, as the baselines of `capray bench` have it."""
+
+    name = "abd-in-memory"
+
+    def keep(self, message: Store, older: Any) -> None:
+        """Nothing to write down."""

@@ -1,0 +1,1 @@
+"""The atomic register over majorities (Attiya, Bar-Noy and Dolev 1995)."""
