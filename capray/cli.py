@@ -92,7 +92,9 @@ def run(
     engine: Engine = "local",
     address: Address = None,
     out: Annotated[Path | None, typer.Option(help="Write a results directory with report here.")] = None,
-    history: Annotated[Path | None, typer.Option(help="Write the history here, as JSON Lines (.gz allowed).")] = None,
+    history: Annotated[Path | None, typer.Option(help="Write the history here: .jsonl, or .edn as Jepsen's; either .gz.")] = None,
+    shiviz: Annotated[Path | None, typer.Option(help="Write the messages here, as a log for ShiViz.")] = None,
+    trace: Annotated[str | None, typer.Option(help="FROM,TO: the part of the trial that --shiviz shows; default: all of it.")] = None,
     json_: Json = False,
 ) -> None:
     """Run one trial and measure it."""
@@ -110,7 +112,7 @@ def run(
     from capray.onetrial import run_one
     from capray.sweeping import command_line
 
-    run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line())
+    run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line(), shiviz, trace)
 
 
 def _partition(shape: str, at: str, length: str, seed: int) -> dict[str, Any]:
@@ -196,17 +198,57 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A results directory.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
+    first: Annotated[Path, typer.Argument(help="A results directory: what it was.")],
+    second: Annotated[Path, typer.Argument(help="Another: what it is now.")],
     measure: Annotated[list[str], typer.Option(help="Measures to compare; repeat for more.")] = [],
-    threshold: Annotated[float, typer.Option(help="Differences up to this are accepted.")] = 0.0,
+    threshold: Annotated[list[str], typer.Option(help="Differences up to this are accepted: NUMBER for all, MEASURE=NUMBER for one (durations with a unit); repeat for more.")] = [],
+    pair: Annotated[list[str], typer.Option(help="FIRST=SECOND: labels that belong together though they differ; repeat for more.")] = [],
+    worse: Annotated[bool, typer.Option("--worse", help="Status 1 only where the second is worse.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the figures overlaid here, as one HTML page.")] = None,
     json_: Json = False,
 ) -> None:
     """Compare two results point by point: differences with intervals, and which are told apart.  Status 1 where any is."""
     from capray.compare import compare_directories
 
-    raise typer.Exit(compare_directories(first, second, measure, threshold, out, json_))
+    raise typer.Exit(compare_directories(first, second, measure, threshold, pair, worse, out, json_))
+
+
+@app.command("import")
+def import_(
+    runs: Annotated[list[Path], typer.Argument(help="TOML files of [[runs]], or folders with an index.json: histories and the faults that met them.")],
+    out: Annotated[Path, typer.Option(help="The results directory to write.")],
+    json_: Json = False,
+) -> None:
+    """Make a results directory of runs recorded elsewhere (a real store's), for `report` and `compare`."""
+    from capray.recorded import import_runs
+    from capray.sweeping import command_line, draw
+
+    digest, trials = import_runs(runs, out, command_line())
+    page = draw(out)
+    if json_:
+        show({"digest": digest, "trials": trials, "directory": str(out)})
+    else:
+        print(f"{trials} runs, digest {digest}\nreport: {page}")
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="A results directory.")],
+    trial: Annotated[str | None, typer.Option(help="The trial's key, as in the table; needed where there are several.")] = None,
+    history: Annotated[Path | None, typer.Option(help="Write its history here: .jsonl, or .edn as Jepsen's; either .gz.")] = None,
+    shiviz: Annotated[Path | None, typer.Option(help="Write its messages here, as a log for ShiViz.")] = None,
+    trace: Annotated[str | None, typer.Option(help="FROM,TO: the part of the trial that --shiviz shows; default: all of it.")] = None,
+    json_: Json = False,
+) -> None:
+    """Write the history or the messages of one trial of a results directory (which holds the table as table.parquet and table.csv)."""
+    from capray.export import export_trial
+
+    key = export_trial(directory, trial, history, shiviz, trace)
+    files = [str(file) for file in (history, shiviz) if file is not None]
+    if json_:
+        show({"trial": key, "files": files})
+    else:
+        print(*files, sep="\n")
 
 
 @app.command()

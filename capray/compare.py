@@ -1,8 +1,7 @@
 """`capray reproduce` and `capray compare`: the same run again, and two runs side by side.
 
-Decides: what counts as equal, what counts as told apart.  May not know: how trials are run.
-`reproduce` demands equal bytes: the digest, and every row.  `compare` looks at points: where both runs used the same seeds the differences are
-paired, otherwise independent; two points are told apart where the 95 % interval of their difference excludes 0 by more than the threshold.
+Decides: what counts as equal, how differences are told.  May not know: how trials are run, what tells two points apart (capray.differences).
+`reproduce` demands equal bytes: the digest, and every row.  `compare` looks at points, and serves as a gate: its status is 1 where one is told apart.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from heapq import merge
 from importlib import import_module
 from itertools import groupby
@@ -20,17 +20,16 @@ from typing import Any
 
 import msgspec
 
+from capray.differences import DEFAULT_MEASURES, Line, Thresholds, compare_rows, parse_thresholds
 from capray.engines import Where
 from capray.errors import wrong
+from capray.figures.style import show_value
+from capray.recorded import measured_again
 from capray.store import Results, Row, Rows, digest, in_order
 from capray.sweep import Sweep
 
 Manifest = dict[str, Any]
 MOST_SHOWN = 100  # lines of the table of what differs
-
-DEFAULT_MEASURES = ("availability", "availability_worst_node", "stale_share", "staleness_max_us", "divergence_area", "lost_writes", "latency_p99_us",
-                    "p_fresh_0", "read_p99_us", "write_p99_us", "p_within_2")
-
 
 def reproduce_directory(directory: Path, engine: str, address: str | None, as_json: bool) -> int:
     """Run a directory's manifest again, elsewhere; 0 where digest and rows are equal, 1 (with a table of what differs) where not."""
@@ -39,7 +38,7 @@ def reproduce_directory(directory: Path, engine: str, address: str | None, as_js
     if not manifest.get("digest"):
         raise wrong("directory", str(directory), "a complete results directory; this one has no digest yet: run its command again first")
     there = results.ordered()
-    with rerun(manifest, engine or manifest["engine"], address) as rows:
+    with rerun(manifest, directory, engine or manifest["engine"], address) as rows:
         differences = list(row_differences(there, rows))
         now, trials = digest(rows), len(rows)
     equal = now == manifest["digest"] and not differences
@@ -67,12 +66,14 @@ def _tell(manifest: Manifest, there: Rows, differences: list[dict[str, Any]]) ->
 
 
 @contextmanager
-def rerun(manifest: Manifest, engine: str, address: str | None) -> Iterator[Sequence[Row]]:
-    """The rows of a manifest, computed anew, in the order of their keys."""
+def rerun(manifest: Manifest, directory: Path, engine: str, address: str | None) -> Iterator[Sequence[Row]]:
+    """The rows of a directory's manifest, computed anew, in the order of their keys."""
     from capray.sweeping import STUDIES, run_shown
 
     if manifest["kind"] == "run":
         yield [_one_again(manifest, engine, address)]
+    elif manifest["kind"] == "recorded":
+        yield measured_again(manifest, directory)
     elif manifest["kind"] in STUDIES:
         yield in_order(import_module(STUDIES[manifest["kind"]][0]).rerun(manifest, engine, address))
     else:
@@ -102,53 +103,94 @@ def row_differences(there: Iterable[Row], now: Iterable[Row]) -> Iterator[dict[s
                 yield {"key": key, "column": column, "there": old.get(column), "now": new.get(column)}
 
 
-def compare_directories(first: Path, second: Path, measures: list[str], threshold: float, out: Path | None, as_json: bool) -> int:
-    """Print the differences of two results directories; 1 where any point is told apart by more than the threshold, else 0."""
-    rows_a, rows_b = Results(first), Results(second)
-    rows_a.manifest()
-    rows_b.manifest()
-    table = compare_rows(rows_a.rows(), rows_b.rows(), list(measures) or list(DEFAULT_MEASURES), threshold)
+def compare_directories(
+    first: Path, second: Path, measures: list[str], threshold: list[str], pairs: list[str], only_worse: bool, out: Path | None, as_json: bool,
+) -> int:
+    """Print the differences of two results directories; 1 where any point is told apart beyond its threshold (`only_worse`: for the worse), else 0."""
+    a, b = Results(first), Results(second)
+    one, other = _complete(a), _complete(b)
+    rows_a, rows_b = a.ordered(), b.ordered()
+    limits, wanted = parse_thresholds(threshold), list(measures) or list(DEFAULT_MEASURES)
+    _known([*measures, *limits.own], rows_a, rows_b)
+    table = compare_rows(rows_a, rows_b, list(dict.fromkeys([*wanted, *limits.own])), limits, _pairs(pairs), "recorded" not in (one["kind"], other["kind"]))
     if not table:
-        raise wrong("directories", f"{first} and {second}", "two results that share at least one point (label, nodes, duration) and measure")
-    apart = [line for line in table if line["told_apart"]]
+        raise wrong("measure", " ".join(wanted), "a measure that both results have values of, in at least one point")
     if out is not None:
         from capray.report import write_comparison
 
-        write_comparison(rows_a.rows(), rows_b.rows(), first.name, second.name, table, out)
-    for line in table if as_json else apart or table[:0]:
-        print(json.dumps(line) if as_json else
-              f"{line['label']}, {line['nodes']} nodes, {line['duration']}: {line['measure']} {line['first']:.6g} -> {line['second']:.6g} "
-              f"(difference {line['difference']:.4g}, 95 % {line['low']} to {line['high']}, {line['trials']} trials)")
-    print(f"{len(table)} points and measures compared, {len(apart)} told apart", file=sys.stderr)
-    return 1 if apart else 0
+        write_comparison(list(rows_a), list(rows_b), first.name, second.name, table, out)
+    failing = [line for line in table if line["told_apart"] and (line["worse"] or not only_worse)]
+    if as_json:
+        for line in table:
+            print(json.dumps(line))
+    else:
+        print_differences(table, only_worse)
+    print(_said(table, failing, only_worse, out, limits), file=sys.stderr)
+    return 1 if failing else 0
 
 
-def compare_rows(a: list[Row], b: list[Row], measures: list[str], threshold: float) -> list[dict[str, Any]]:
-    """One dict for each point and measure that both have: means, difference with interval, and whether they are told apart."""
-    from capray.stats import difference, summary
-
-    first, second = _points(a), _points(b)
-    out = []
-    for place in first:
-        if place not in second:
-            continue
-        for measure in measures:
-            old = {row["seed"]: row.get(measure) for row in first[place] if row.get(measure) is not None}
-            new = {row["seed"]: row.get(measure) for row in second[place] if row.get(measure) is not None}
-            if not old or not new:
-                continue
-            found = difference(old, new)
-            if found.mean is None:
-                continue
-            apart = abs(found.mean) > threshold and (found.mean != 0 if found.apart is None else found.apart)
-            out.append({"label": place[0], "nodes": place[1], "duration": place[2], "measure": measure,
-                        "first": summary(list(old.values()))["mean"], "second": summary(list(new.values()))["mean"], "difference": found.mean,
-                        "low": found.low, "high": found.high, "trials": found.trials, "paired": found.paired, "told_apart": apart})
-    return out
+def _complete(results: Results) -> Manifest:
+    manifest = results.manifest()
+    if not manifest.get("digest"):
+        print(f"{results.path}: not complete (no digest): what is finished there is compared", file=sys.stderr)
+    return manifest
 
 
-def _points(rows: list[Row]) -> dict[tuple[str, int, str], list[Row]]:
-    out: dict[tuple[str, int, str], list[Row]] = {}
-    for row in in_order(rows):
-        out.setdefault((row["label"], row["nodes"], row["duration"]), []).append(row)
-    return out
+def _known(measures: list[str], a: Sequence[Row], b: Sequence[Row]) -> None:
+    columns = {name for rows in (a, b) for row in rows for name in row} if measures else set()
+    for measure in measures:
+        if measure not in columns:
+            close = get_close_matches(measure, sorted(columns), 4) or ["availability", "stale_share"]
+            raise wrong("measure", measure, "a column of the tables, such as " + ", ".join(close))
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        one, equals, other = text.partition("=")
+        if not equals or not one or not other:
+            raise wrong("pair", text, "LABEL OF THE FIRST=LABEL OF THE SECOND")
+        found[one] = other
+    return found
+
+
+def print_differences(table: list[Line], only_worse: bool) -> None:
+    """A table of the differences: all where they are few, else those told apart, the surest first."""
+    shown = sorted(table, key=lambda line: (not line["told_apart"], only_worse and not line["worse"])) if len(table) <= MOST_SHOWN else \
+        [line for line in table if line["told_apart"]][:MOST_SHOWN]
+    texts = [["point", "measure", "first", "second", "second - first [95 %]", "trials", ""]]
+    for line in shown:
+        first, second, change, low, high = (_number(line[name], line["measure"]) for name in ("first", "second", "difference", "low", "high"))
+        texts.append([f"{line['label']}, {line['nodes']} nodes, {line['duration']}", line["measure"], first, second, f"{change} [{low}, {high}]" if low else change,
+                      f"{line['trials']}{' paired' if line['paired'] else ''}", _verdict(line)])
+    widths = [max(len(text[i]) for text in texts) for i in range(7)]
+    for text in texts if shown else []:
+        print("  ".join(part.ljust(width) for part, width in zip(text, widths)).rstrip())
+    if len(shown) < len(table):
+        print(f"({len(shown)} of {len(table)} lines shown: those told apart; --json prints all)")
+
+
+def _number(value: float | None, measure: str) -> str:
+    """A value as a person writes it: a duration with its unit."""
+    if value is None:
+        return ""
+    return ("-" if value < 0 else "") + show_value(abs(value), "us") if measure.endswith("_us") else f"{value:.4g}"
+
+
+def _verdict(line: Line) -> str:
+    if line["told_apart"] is None:
+        return "one trial: no interval"
+    return ("worse" if line["worse"] else "better" if line["worse"] is False else "different") if line["told_apart"] else "not told apart"
+
+
+def _said(table: list[Line], failing: list[Line], only_worse: bool, out: Path | None, limits: Thresholds) -> str:
+    apart = sum(line["told_apart"] is True for line in table)
+    alone = sum(line["low"] is None for line in table)
+    said = [f"{len(table)} points and measures compared, {apart} told apart" + (" beyond the threshold" if limits != Thresholds() else "")
+            + (f", {len(failing)} of them worse" if only_worse else "")]
+    if any(line["low"] is not None and line["low"] != line["high"] for line in table):
+        said.append(f"of {len(table)} that do not differ, 95 % intervals would tell about {len(table) / 20:.2g} apart by chance")
+    if alone:
+        said.append(f"{alone} of single trials, without an interval")
+    said.append(f"figures: {out}" if out is not None else "--out PAGE.html draws the figures overlaid")
+    return "; ".join(said)

@@ -12,21 +12,30 @@ import msgspec
 from capray import __version__
 from capray.engines import run
 from capray.errors import show_us
+from capray.export import save_history, trace_window, write_file
 from capray.history import write_history
 from capray.metrics import measure
 from capray.record import Record
 from capray.scenario import Scenario
+from capray.shiviz import shiviz
 from capray.store import FORMAT, Results
 from capray.sweep import measured
 
 
-def run_one(scenario: Scenario, seed: int, engine: str, address: str | None, out: Path | None, history: Path | None, as_json: bool, command: str) -> None:
-    """Run, measure, write what was asked for, print."""
+def run_one(
+    scenario: Scenario, seed: int, engine: str, address: str | None, out: Path | None, history: Path | None, as_json: bool, command: str,
+    log: Path | None = None, trace: str | None = None,
+) -> None:
+    """Run, measure, write what was asked for (`log`: the messages of a window, for ShiViz), print."""
+    if log is not None:
+        scenario = msgspec.structs.replace(scenario, trace_us=trace_window(trace, scenario))
     record = only(scenario, seed, engine, address)
     measurement = measure(record)
     answer = {"policy": scenario.policy, "nodes": scenario.nodes, "seed": seed, "engine": engine, "digest": record.digest(), "measurement": measurement}
     if history is not None:
-        write_history(history, record.history)
+        save_history(history, record)
+    if log is not None:
+        write_file(log, shiviz(record))
     if out is not None:
         keep(scenario, seed, engine, record, out, command)
     if as_json:

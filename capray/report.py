@@ -95,9 +95,9 @@ def write_comparison(
 
 
 def _differences(table: Sequence[Mapping[str, Any]]) -> str:
-    """The points that differ most surely first: told apart, then by the size of the difference; at most MOST_DIFFERENCES."""
-    names = ("label", "nodes", "duration", "measure", "first", "second", "difference", "low", "high", "trials", "told_apart")
-    lines = sorted(table, key=lambda line: (not line["told_apart"], -abs(line["difference"])))[:MOST_DIFFERENCES]
+    """The points that are told apart first; at most MOST_DIFFERENCES."""
+    names = ("label", "nodes", "duration", "measure", "first", "second", "difference", "low", "high", "trials", "paired", "told_apart", "worse")
+    lines = sorted(table, key=lambda line: (not line["told_apart"], str(line["label"]), line["nodes"]))[:MOST_DIFFERENCES]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
     body = "".join(
         "<tr>" + "".join(f"<td class={'w' if isinstance(line.get(name), str) else 'n'}>{_plain(line.get(name))}</td>" for name in names) + "</tr>"
@@ -105,9 +105,9 @@ def _differences(table: Sequence[Mapping[str, Any]]) -> str:
     )
     more = "" if len(lines) == len(table) else f" The first {len(lines)} of {len(table)}."
     return (
-        "<section id=differences><h2>Differences</h2><p>second - first, over the seeds that both have, with its 95 % interval; told apart: the "
-        "interval leaves out 0 (and the "
-        f"threshold asked for).{more}</p><div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+        "<section id=differences><h2>Differences</h2><p>second - first with its 95 % interval (low, high), paired where both used the same seeds, otherwise "
+        "between independent trials (Welch); told apart: the interval lies wholly beyond the threshold asked for (0 unless one was), on either side. Durations "
+        f"are in microseconds.{more}</p><div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 

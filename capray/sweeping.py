@@ -20,6 +20,7 @@ import msgspec
 from capray.engines import Where
 from capray.errors import InputError, wrong
 from capray.record import Record
+from capray.recorded import shown_runs
 from capray.scenario import Scenario
 from capray.store import Results, Row, Rows
 from capray.sweep import Sweep, points, run_sweep, scenario_of
@@ -149,12 +150,10 @@ def replay(manifest: dict[str, Any], row: Row, trace_us: tuple[int, int] | None 
     from capray.trial import simulate
 
     scenario = scenario_of_row(manifest, row)
-    if trace_us is None:
-        record = simulate(scenario, row["seed"])
-        if record.digest() != row["record"]:
-            raise InputError(f"trial {row['key']}: its digest is {record.digest()} now, {row['record']} in the table")
-        return record
-    return simulate(msgspec.structs.replace(scenario, trace_us=trace_us), row["seed"])
+    record = simulate(scenario if trace_us is None else msgspec.structs.replace(scenario, trace_us=trace_us), row["seed"])
+    if record.digest() != row["record"]:
+        raise InputError(f"trial {row['key']}: its digest is {record.digest()} now, {row['record']} in the table: this is another version of capray; run it again")
+    return record
 
 
 def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, Record]]:
@@ -199,6 +198,8 @@ def draw(directory: Path) -> Path:
     page = results.path / "report.html"
     if manifest["kind"] in ("run", "sweep"):
         write_report(rows, manifest, chosen_trials(manifest, rows), page)
+    elif manifest["kind"] == "recorded":
+        write_report(rows, manifest, list(shown_runs(manifest, results.path)), page)
     else:
         write_report(rows, manifest, [], page)
     return page

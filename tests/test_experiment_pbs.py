@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from capray.compare import compare_rows, reproduce_directory
+from capray.compare import reproduce_directory
+from capray.differences import compare_rows
 from capray.errors import InputError
 from capray.studies.pbs import Batch, Setup, batch_row, beyond, bounds, bucket, quantile, readers, scenario_of, writers
 from capray.studies.pbs_report import draw

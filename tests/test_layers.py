@@ -31,16 +31,17 @@ LAYERS = [
     ["fleet"],
     ["cluster", "store", "stats"],
     ["until"],
-    ["sweep"],
+    ["sweep", "recorded", "differences"],
     ["plots"],
     ["report"],
     ["studies"],
     ["sweeping", "mainjob", "catalogue", "checkcmd", "baselines"],
+    ["export"],
     ["onetrial", "compare", "bench", "experiment"],
     ["cli", "__main__"],
 ]
 # Modules that belong to a place of that list under another name.
-PLACES = {"edn": "history", "rounds": "actors", "byhand": "actors", "replay": "store", "testing_wire": "testing", "figures": "plots", "reporting": "report", "metrics": "measures"}
+PLACES = {"edn": "history", "shiviz": "history", "rounds": "actors", "byhand": "actors", "replay": "store", "testing_wire": "testing", "figures": "plots", "reporting": "report", "metrics": "measures"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

@@ -289,7 +289,7 @@ def test_the_page_of_one_uncut_trial_says_that_nothing_was_tested(tmp_path: Path
 
 
 def test_two_results_are_overlaid_with_the_table_of_their_differences(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    from capray.compare import compare_rows
+    from capray.differences import compare_rows
 
     later = [{**row, "availability_during": row["availability_during"] - 0.1} if row["duration_us"] and row["label"] == "cp" else row for row in rows]
     table = compare_rows(rows, later, ["availability_during", "stale_share"], 0.0)

@@ -32,7 +32,7 @@ from capray.figures.data import (
     sizes,
     value,
 )
-from capray.figures.style import FAINT, INK, Look, chooser, heading, legend_room, looks, show, style
+from capray.figures.style import FAINT, INK, Look, chooser, heading, hollow, legend_room, looks, show, style
 
 WORST = ("availability_worst_node_during", "availability_worst_node")
 STALE = ("stale_share_during", "stale_share")
@@ -195,7 +195,7 @@ def _arrow(name: str, nodes: int, look: Look, before: Place | None, during: Plac
 
 def _point(name: str, nodes: int, look: Look, at: Place, state: str, aside: float, legend: bool) -> go.Scatter:
     linear = "not checked" if at.linearizable is None else f"{show(at.linearizable)} of {at.linearizable.trials} trials"
-    hollow = "" if at.filled or (at.linearizable is None and state == "healthy") else "-open"
+    filled = at.filled or (at.linearizable is None and state == "healthy")
     return go.Scatter(
         x=[at.x.mean + aside],
         y=[at.y.mean],
@@ -206,7 +206,7 @@ def _point(name: str, nodes: int, look: Look, at: Place, state: str, aside: floa
         legendgroup=name,
         showlegend=legend,
         marker={
-            "symbol": look.marker + hollow,
+            "symbol": look.marker if filled else hollow(look.marker),
             "size": 13 if state == "partitioned" else 8,
             "color": look.colour,
             "line": {"width": 2, "color": look.colour},
@@ -342,7 +342,7 @@ def _cloud(spots: list[tuple[float, float]], name: str, look: Look) -> go.Scatte
 
 
 def _spot(name: str, nodes: int, look: Look, found: Shares, spot: tuple[float, float], at: Place | None, trials: int) -> go.Scatter:
-    hollow = "" if at is not None and at.filled else "-open"
+    filled = at is not None and at.filled
     numbers = f"C {found.c:.2f}  A {found.a:.2f}  P {found.p:.2f}"
     return go.Scatter(
         x=[spot[0]],
@@ -350,7 +350,7 @@ def _spot(name: str, nodes: int, look: Look, found: Shares, spot: tuple[float, f
         mode="markers",
         name=f"{html.escape(name)}<br><span style='font-size:11px;color:{FAINT}'>{numbers}</span>",
         legendgroup=name,
-        marker={"symbol": look.marker + hollow, "size": 13, "color": look.colour, "line": {"width": 2, "color": look.colour}},
+        marker={"symbol": look.marker if filled else hollow(look.marker), "size": 13, "color": look.colour, "line": {"width": 2, "color": look.colour}},
         customdata=[[name, nodes, "partitioned", numbers, trials]],
         hovertemplate=f"<b>{html.escape(name)}</b><br>%{{customdata[3]}}<br>%{{customdata[4]}} trials<extra></extra>",
     )

@@ -32,8 +32,23 @@ class Look(NamedTuple):
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each line, by its place; the same names in the same order look the same in every figure."""
-    return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)]) for i, name in enumerate(names)}
+    """A look for each line, by its place; the same names in the same order look the same in every figure.  Lines of two results laid over one another
+    (`label [first]`, `label [second]`) share colour and marker; dashes, and a dot in the second's markers, tell the results apart."""
+    stems = list(dict.fromkeys(name.rpartition(" [")[0] or name for name in names))
+    results = list(dict.fromkeys(name.rpartition(" [")[2] for name in names if " [" in name))
+    out = {}
+    for name in names:
+        stem, _, result = name.rpartition(" [")
+        i = stems.index(stem or name)
+        marker, which = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)], results.index(result) if stem else 0
+        dotted = "-dot" if which and marker not in ("bowtie", "hourglass") else ""  # those two have no such form
+        out[name] = Look(COLOURS[i % len(COLOURS)], marker + dotted, DASHES[(which if stem else i) % len(DASHES)])
+    return out
+
+
+def hollow(marker: str) -> str:
+    """The open form of a marker."""
+    return marker.removesuffix("-dot") + "-open" + ("-dot" if marker.endswith("-dot") else "")
 
 
 def style(figure: go.Figure, title: str, subtitle: str, height: int, legend: bool = True) -> go.Figure:

@@ -1,0 +1,100 @@
+"""Runs of a real store become a results directory that can be reported, reproduced and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from capray.compare import compare_directories, reproduce_directory
+from capray.errors import InputError
+from capray.history import write_history
+from capray.record import Operation
+from capray.recorded import import_runs, measured_again
+from capray.scenario import from_dict
+from capray.store import Results
+from capray.sweeping import draw
+from capray.trial import simulate
+
+REAL = Path(__file__).parents[2] / "shared" / "reference" / "real_servers"
+RUNS = """
+[[runs]]
+history = "one.jsonl.gz"
+label = "my store"
+duration = "3s"
+[[runs.faults]]
+shape = "0,1|2,3,4"
+at = "2s"
+for = "3.01s"
+[[runs]]
+history = "two.edn"
+label = "my store"
+duration = "3s"
+[[runs.faults]]
+shape = "0,1|2,3,4"
+at = "2s"
+for = "3s"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two recorded runs of a store of five nodes, cut for three seconds."""
+    scenario = from_dict({"policy": "abd", "nodes": 5, "duration": "7s", "workload": {"rate": 10.0}, "faults": [{"shape": "0,1|2,3,4", "at": "2s", "for": "3s"}]})
+    for seed, name in enumerate(("one.jsonl.gz", "two.edn")):
+        write_history(tmp_path / name, simulate(scenario, seed).history)
+    (tmp_path / "runs.toml").write_text(RUNS)
+    return tmp_path
+
+
+def test_histories_and_their_faults_become_a_directory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "out"
+    digest, trials = import_runs([folder / "runs.toml"], out, "capray import runs.toml")
+    rows = Results(out).rows()
+    assert trials == 2 and [(row["label"], row["nodes"], row["duration"], row["seed"]) for row in rows] == [("my store", 5, "3s", 0), ("my store", 5, "3s", 1)]
+    assert rows[0]["duration_us"] == 3_010_000 and rows[0]["availability_during_minority"] < 0.5 < rows[0]["availability_during_majority"]
+    assert rows[0]["linearizable"] == "valid" and rows[0]["lost_writes"] is None  # what needs the replicas' versions is not known
+    for name in ("one.jsonl.gz", "two.edn", "runs.toml"):
+        (folder / name).unlink()  # the directory stands alone
+    assert reproduce_directory(out, "", None, True) == 0 and json.loads(capsys.readouterr().out)["digest_now"] == digest
+    page = draw(out).read_text()
+    assert "my store, 5 nodes, cut 3s, recorded" in page and "id='timeline-0'" in page
+    assert compare_directories(out, out, [], [], [], False, None, False) == 0
+
+
+def test_a_changed_history_is_found_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_runs([folder / "runs.toml"], folder / "out", "")
+    file = folder / "out" / "histories" / "0000-one.jsonl.gz"
+    write_history(file, [Operation(process=0, node=0, f="read", key="k0", value=None, result=None, invoke=0, complete=1, type="ok")])
+    assert reproduce_directory(folder / "out", "", None, False) == 1 and "DIFFERS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('"0,1|2,3,4"', '"majority"', "groups written out"),
+    ('"0,1|2,3,4"', '"0,1|1,2"', "0,1|1,2"),
+    ('at = "2s"', 'at = "2 parsecs"', "parsecs"),
+    ('for = "3s"', 'fro = "3s"', "fro"),
+    ('"one.jsonl.gz"', '"gone.jsonl"', "gone.jsonl"),
+    ('label = "my store"', "label = 3", "label"),
+    ('duration = "3s"', 'duration = "long"', "long"),
+    ('duration = "3s"', "nodes = 3", "nodes"),
+    ("[[runs]]", "[[trials]]", "runs"),
+    (RUNS, "", "runs"),
+    (RUNS, "runs = 1", "runs"),
+])
+def test_a_wrong_description_is_one_line_and_writes_nothing(folder: Path, old: str, new: str, said: str) -> None:
+    (folder / "runs.toml").write_text(RUNS.replace(old, new))
+    with pytest.raises(InputError) as error:
+        import_runs([folder / "runs.toml"], folder / "out", "")
+    assert said in str(error.value) and "\n" not in str(error.value) and not (folder / "out").exists()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no recorded runs of real servers beside the project")
+def test_real_servers_are_measured_as_their_index_says(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps({name: run for name, run in json.loads((REAL / "index.json").read_text()).items() if name.startswith("redis_l")}))
+    (tmp_path / "redis_leader_cut_D10.jsonl.gz").write_bytes((REAL / "redis_leader_cut_D10.jsonl.gz").read_bytes())
+    import_runs([tmp_path], tmp_path / "out", "")
+    [row] = Results(tmp_path / "out").rows()
+    assert (row["label"], row["duration"], row["stale_reads"]) == ("redis leader_cut", "10s", 89)
+    assert measured_again(Results(tmp_path / "out").manifest(), tmp_path / "out") == [row]
