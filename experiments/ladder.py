@@ -1,12 +1,14 @@
 """Which consistency does each policy and setting reach, healthy and under every kind of fault; and is it what its documentation promises?
 
-Every policy with the settings that change its guarantees (capray/studies/ladder_claims.py) meets every fault: cuts of all shapes, crashes, pauses, slow nodes, skewed and
-drifting clocks, and several at once.  Five nodes, two keys, 10 operations a second and node on links of 0.5 ms + Exp(2 ms), so that operations on a key contend.  Each
-history is judged level by level: linearizable, sequential, causal, causal consistency, PRAM, the session guarantees, regular (capray/studies/ladder.py).  A cell of the table holds the strongest level
-that held in EVERY trial.  A violation is a proof, and its trial can be replayed; that a level held says only that so many trials did not break it.
+Every policy with the settings that change its guarantees (capray/studies/ladder_claims.py) meets every fault: cuts of all shapes, crashes, pauses, slow
+nodes, skewed and drifting clocks, and several at once.  Five nodes, two keys, 10 operations a second and node on links of 0.5 ms + Exp(2 ms), so that
+operations on a key contend.  Each history is judged level by level: linearizable, sequential, causal, causal consistency, PRAM, the session guarantees,
+regular (capray/studies/ladder.py).  A cell of the table holds the strongest level that held in EVERY trial.  A violation is a proof, and its trial can be
+replayed; that a level held says only that so many trials did not break it.
 
-`published` is the level that the system's documentation promises under that fault, with its source in the report; `within` is false where a trial broke it or lost an acknowledged write
-that it promises to keep, null where the checkers' budget left it open, else true.  `low` and `high` are the weakest and the strongest level that single trials reached.
+`published` is the level that the system's documentation promises under that fault, with its source in the report; `within` is false where a trial broke
+it or lost an acknowledged write that it promises to keep, null where the checkers' budget left it open, else true.  `low` and `high` are the weakest and
+the strongest level that single trials reached.
 
     python experiments/ladder.py --scale ci --engine local
     python experiments/ladder.py --policy "etcd lease reads" etcd --fault "leader alone" none --seeds 20 --json
@@ -29,8 +31,12 @@ QUIET_US = 8_000_000  # beyond the TCP back-off after a cut of 8 s
 
 def script() -> None:
     options = parser(__doc__ or "")
-    options.add_argument("--policy", nargs="+", default=None, metavar="NAME", help="lines of the table (default: the scale's): " + "; ".join(rung.name for rung in RUNGS))
-    options.add_argument("--fault", nargs="+", default=None, metavar="NAME", help="columns of the table (default: the scale's): " + "; ".join(fault.name for fault in FAULTS))
+    options.add_argument(
+        "--policy", nargs="+", default=None, metavar="NAME", help="lines of the table (default: the scale's): " + "; ".join(rung.name for rung in RUNGS)
+    )
+    options.add_argument(
+        "--fault", nargs="+", default=None, metavar="NAME", help="columns of the table (default: the scale's): " + "; ".join(fault.name for fault in FAULTS)
+    )
     given = options.parse_args()
     digest, rows, directory = run_script(ladder(given), given)
     page = draw(directory)

@@ -89,7 +89,17 @@ def row(seed=0, lost=0, label="etcd | none", **broken):
     held = {f"holds_{name}": broken.get(name.replace("-", "_"), "valid") for name in ladder.LEVELS}
     why = {f"why_{name}": "because" if held[f"holds_{name}"] == "invalid" else None for name in ladder.LEVELS}
     level = ladder.strongest({name: held[f"holds_{name}"] for name in ladder.LEVELS})
-    return {"label": label, "seed": seed, "lost_writes": lost, "lost_writes_provable": 0, "reordered_writes": 0, "level": level, "rank": ladder.rank(level), **held, **why}
+    return {
+        "label": label,
+        "seed": seed,
+        "lost_writes": lost,
+        "lost_writes_provable": 0,
+        "reordered_writes": 0,
+        "level": level,
+        "rank": ladder.rank(level),
+        **held,
+        **why,
+    }
 
 
 def test_one_trial_that_breaks_a_level_breaks_it_for_the_cell():
@@ -112,7 +122,9 @@ def test_a_lost_write_breaks_the_promise_though_every_level_holds():
 # ---- the levels of one history -------------------------------------------------------------------------------------------------------------
 def op(process, f, value, invoke, complete, key="x"):
     ok = f == "read"
-    return Operation(process=process, node=process, f=f, key=key, value=None if ok else value, result=value if ok else None, invoke=invoke, complete=complete, type="ok")
+    return Operation(
+        process=process, node=process, f=f, key=key, value=None if ok else value, result=value if ok else None, invoke=invoke, complete=complete, type="ok"
+    )
 
 
 def judged(history, versions=()):
@@ -130,10 +142,25 @@ def test_siblings_are_no_register_but_may_be_causal():
 
 def test_acknowledged_and_overwritten_by_the_past():
     history = [op(0, "write", 1, 0, 1), op(1, "write", 2, 2, 3)]
-    record = Record(policy="p", nodes=2, seed=0, scenario="s", history=history, faults=[], placement={}, counters={}, end=9,
-                    versions=[Version(1, 0, "x", 1, (70,)), Version(3, 0, "x", 2, (50,), "late")])
+    record = Record(
+        policy="p",
+        nodes=2,
+        seed=0,
+        scenario="s",
+        history=history,
+        faults=[],
+        placement={},
+        counters={},
+        end=9,
+        versions=[Version(1, 0, "x", 1, (70,)), Version(3, 0, "x", 2, (50,), "late")],
+    )
     assert ladder.reordered(record) == 1
-    assert ladder.reordered(Record(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "versions": [Version(1, 0, "x", 1, (40,)), Version(3, 0, "x", 2, (50,))]})) == 0
+    assert (
+        ladder.reordered(
+            Record(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "versions": [Version(1, 0, "x", 1, (40,)), Version(3, 0, "x", 2, (50,))]})
+        )
+        == 0
+    )
 
 
 # ---- PRAM, against its definition ----------------------------------------------------------------------------------------------------------
@@ -182,6 +209,12 @@ def test_pram_agrees_with_its_definition_on_every_small_history():
 
 def test_pram_without_causal_memory():
     """Ahamad et al. 1995, figure 3's kind: a reader sees the effect without its cause."""
-    history = [op(0, "write", 1, 0, 1, "x"), op(1, "read", 1, 2, 3, "x"), op(1, "write", 2, 4, 5, "y"), op(2, "read", 2, 6, 7, "y"), op(2, "read", None, 8, 9, "x")]
+    history = [
+        op(0, "write", 1, 0, 1, "x"),
+        op(1, "read", 1, 2, 3, "x"),
+        op(1, "write", 2, 4, 5, "y"),
+        op(2, "read", 2, 6, 7, "y"),
+        op(2, "read", None, 8, 9, "x"),
+    ]
     found = judged(history)
     assert (found["causal"], found["causal-consistency"], found["PRAM"]) == ("invalid", "invalid", "valid")

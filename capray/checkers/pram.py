@@ -1,9 +1,9 @@
-"""PRAM (pipelined RAM, FIFO) consistency of registers with distinct values: every process may see the writes in an order of its own, but each process's in its order.
+"""PRAM (pipelined RAM, FIFO) consistency of registers with distinct values: one order of the writes for each process, that keeps each writer's own.
 
 Decides: the verdict, and the cycle that breaks it.  May not know: real time, models other than the register.
-Sources: Lipton and Sandberg, "PRAM: a scalable shared memory", 1988; Wei, Huang, Cao and Lu, "Verifying pipelined-RAM consistency over read/write traces of data
-replicas", IEEE TPDS 2016: with distinct values, closing program order and one process's reads-from under "a write before a read goes before the write it returned"
-decides it, process by process.  Causal memory implies it; causal consistency (CC) does not, nor the other way round.
+Sources: Lipton and Sandberg, "PRAM: a scalable shared memory", 1988; Wei, Huang, Cao and Lu, "Verifying pipelined-RAM consistency over read/write traces
+of data replicas", IEEE TPDS 2016: with distinct values, closing program order and one process's reads-from under "a write before a read goes before the
+write it returned" decides it, process by process.  Causal memory implies it; causal consistency (CC) does not, nor the other way round.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def _broken(ops: Sequence[Operation], order: Precedence) -> Evidence | None:
         mine = set(own)
         view.preds = [edges if order.is_write[e] or e in mine else [] for e, edges in enumerate(view.preds)]
         cycle = view.close()
-        found = explain_cycle(ops, "CyclicHB (what one process read cannot be put in one order)", [order.ops[e] for e in cycle]) if cycle else happened_before(ops, view, own)
+        found = (
+            explain_cycle(ops, "CyclicHB (what one process read cannot be put in one order)", [order.ops[e] for e in cycle])
+            if cycle
+            else happened_before(ops, view, own)
+        )
         if found is not None:
             return found
     return None

@@ -2,15 +2,15 @@
 
 Decides: the levels, their order, what a trial's row says of each, and what many trials together allow to say.  May not know: policies, claims, pages.
 Sources: the order of the levels, Viotti and Vukolic, "Consistency in non-transactional distributed storage systems", ACM Computing Surveys 2016:
-linearizable > sequential > causal memory (causal) > PRAM, and causal > causal consistency (CC); `regular`, beside the chain, is Lamport's ("On interprocess
-communication", 1986) for many writers in its weak form (Shao, Welch, Pierce and Lee, SIAM J. Comput. 2011, MWReg-weak): no read returns what was overwritten
-before it began, that is, none is stale (METRICS.md).  The session guarantees (Terry 1994) are METRICS.md's: there one write overwrites another by real time, which is
-stricter than the papers' store order, so that they do not follow from the levels between linearizable and them.
+linearizable > sequential > causal memory (causal) > PRAM, and causal > causal consistency (CC); `regular`, beside the chain, is Lamport's ("On
+interprocess communication", 1986) for many writers in its weak form (Shao, Welch, Pierce and Lee, SIAM J. Comput. 2011, MWReg-weak): no read returns what
+was overwritten before it began, that is, none is stale (METRICS.md).  The session guarantees (Terry 1994) are METRICS.md's: there one write overwrites
+another by real time, which is stricter than the papers' store order, so that they do not follow from the levels between linearizable and them.
 
-A read that answers siblings (a list where a register has one value) breaks `linearizable`, `sequential` and `regular` outright.  For the causal levels and PRAM
-it counts as reads of each, there and back, by the same process: by CC concurrent values may be read side by side and a causally overwritten one may not,
-while causal memory and PRAM, where a process sees one order of the writes, refuse it.  For the sessions it counts as a read of that sibling that was asked
-for last: they ask whether something was missing.
+A read that answers siblings (a list where a register has one value) breaks `linearizable`, `sequential` and `regular` outright.  For the causal levels
+and PRAM it counts as reads of each, there and back, by the same process: by CC concurrent values may be read side by side and a causally overwritten one
+may not, while causal memory and PRAM, where a process sees one order of the writes, refuse it.  For the sessions it counts as a read of that sibling that
+was asked for last: they ask whether something was missing.
 What is broken is proved by one history.  What holds was not broken in so many trials: no proof.
 """
 
@@ -40,8 +40,25 @@ CHAIN = ("linearizable", "sequential", "causal")  # each implies the next, and t
 BESIDE = ("causal-consistency", "PRAM")
 LEVELS = (*CHAIN, "causal-convergence", *BESIDE, *SESSIONS, "regular")
 IMPLIES = {"linearizable": LEVELS, "sequential": ("causal", *BESIDE), "causal": BESIDE}
-KEPT = ("availability", "availability_worst_node", "availability_during", "stale_share", "staleness_max_us", "versions_behind_max", "lost_writes", "lost_writes_provable", "conflicts",
-        "divergence_final", "convergence_us", "latency_p50_us", "latency_p99_us", "operations", "messages", "fault_touched_nothing", "linearizable")
+KEPT = (
+    "availability",
+    "availability_worst_node",
+    "availability_during",
+    "stale_share",
+    "staleness_max_us",
+    "versions_behind_max",
+    "lost_writes",
+    "lost_writes_provable",
+    "conflicts",
+    "divergence_final",
+    "convergence_us",
+    "latency_p50_us",
+    "latency_p99_us",
+    "operations",
+    "messages",
+    "fault_touched_nothing",
+    "linearizable",
+)
 NONE = "none"
 
 
@@ -100,26 +117,40 @@ def one_value_a_read(history: Sequence[Operation]) -> list[Operation]:
 def newest_sibling(history: Sequence[Operation]) -> list[Operation]:
     """The history with each read of siblings as a read of the one whose write was invoked last."""
     asked = {(op.key, op.value): op.invoke for op in history if op.f == "write"}
-    return [msgspec.structs.replace(op, result=max(op.result, key=lambda value: (asked.get((op.key, value), -1), value), default=None)) if is_siblings(op) else op
-            for op in history]
+    return [
+        msgspec.structs.replace(op, result=max(op.result, key=lambda value: (asked.get((op.key, value), -1), value), default=None)) if is_siblings(op) else op
+        for op in history
+    ]
 
 
 def _siblings(name: str, history: Sequence[Operation], positions: list[int]) -> Verdict:
     first = history[positions[0]]
     problem = f"{len(positions)} reads answered several values, the first {first.result!r} to process {first.process}: a register has one"
-    return Verdict(status="invalid", consistency=name, ops=len(history),
-                   evidence=Evidence(problem=problem, key=first.key, operations=positions[:20], offending=positions[:1], start_us=first.invoke, end_us=first.complete))
+    return Verdict(
+        status="invalid",
+        consistency=name,
+        ops=len(history),
+        evidence=Evidence(problem=problem, key=first.key, operations=positions[:20], offending=positions[:1], start_us=first.invoke, end_us=first.complete),
+    )
 
 
 def regular(history: Sequence[Operation]) -> Verdict:
     """No read is stale."""
     stale = stale_reads(history, None)
-    verdict = Verdict(status="unknown" if stale is None else "invalid" if stale else "valid", consistency="regular", algorithm="real-time order", ops=len(history))
+    verdict = Verdict(
+        status="unknown" if stale is None else "invalid" if stale else "valid", consistency="regular", algorithm="real-time order", ops=len(history)
+    )
     if stale:
         at = stale[0].position
         op = history[at]
-        verdict.evidence = Evidence(problem=f"{len(stale)} stale reads, the first: process {op.process} read {op.result!r}, overwritten {stale[0].age_us} us before it asked",
-                                    key=op.key, operations=[one.position for one in stale[:20]], offending=[at], start_us=op.invoke, end_us=op.complete)
+        verdict.evidence = Evidence(
+            problem=f"{len(stale)} stale reads, the first: process {op.process} read {op.result!r}, overwritten {stale[0].age_us} us before it asked",
+            key=op.key,
+            operations=[one.position for one in stale[:20]],
+            offending=[at],
+            start_us=op.invoke,
+            end_us=op.complete,
+        )
     return verdict
 
 

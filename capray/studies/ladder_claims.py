@@ -1,8 +1,8 @@
 """What the systems' own documentation promises, policy by policy and fault by fault: the expected table of the ladder (experiments/ladder.py).
 
 Decides: which policies and settings, which faults, and what is claimed of each pair, with its source.  May not know: what was measured.
-A claim is the strongest level of capray.studies.ladder that the documentation, the paper or a maintainer promises under that fault, `none` where nothing is promised,
-and whether acknowledged writes may be lost.  It is a floor: a trial above it is no deviation.
+A claim is the strongest level of capray.studies.ladder that the documentation, the paper or a maintainer promises under that fault, `none` where nothing
+is promised, and whether acknowledged writes may be lost.  It is a floor: a trial above it is no deviation.
 The faults last from 7 s to 15 s of 23 s.  Keys are two and links slow and variable against the requests' spacing, so that operations contend.
 """
 
@@ -67,44 +67,80 @@ FAULTS = (
     FaultColumn("bridge", "network", "two halves that meet in one node", {"faults": [_cut("bridge")]}),
     FaultColumn("ring", "network", "every node reaches a majority, no two the same", {"faults": [_cut("ring")]}),
     FaultColumn("flapping", "network", "two followers cut off for 1 s in each 2 s", {"faults": [_cut("flapping", period_us=SECOND)]}),
-    FaultColumn("successive cuts", "network", "the leader cut off for 5 s, and the next leader 4 s later",
-                {"faults": [_cut("isolate-leader", for_us=5 * SECOND), _cut("isolate-leader", AT_US + 4 * SECOND, 6 * SECOND)]}),
+    FaultColumn(
+        "successive cuts",
+        "network",
+        "the leader cut off for 5 s, and the next leader 4 s later",
+        {"faults": [_cut("isolate-leader", for_us=5 * SECOND), _cut("isolate-leader", AT_US + 4 * SECOND, 6 * SECOND)]},
+    ),
     FaultColumn("lossy", "network", "5 % of all segments lost", {"link": {**LINK, "loss": 0.05}}),
     FaultColumn("crash", "crash", "the leader's process crashes, back after 5 s", {"faults": [_stop("crash-process", 5 * SECOND)]}),
     FaultColumn("host crash", "crash", "the leader's host crashes, what was not synced is lost, back after 5 s", {"faults": [_stop("crash-host", 5 * SECOND)]}),
     FaultColumn("power failure", "power", "every host crashes at once, back after 2 s", {"faults": [_stop("crash-host", 2 * SECOND, ALL)]}),
     FaultColumn("pause", "pause", "the leader's process stands still for 5 s", {"faults": [_stop("pause", 5 * SECOND)]}),
-    FaultColumn("pause + cut", "pause", "the leader stands still for 4 s and is cut off for 7 s",
-                {"faults": [_stop("pause", 4 * SECOND), _cut("isolate-leader", for_us=7 * SECOND)]}),
+    FaultColumn(
+        "pause + cut",
+        "pause",
+        "the leader stands still for 4 s and is cut off for 7 s",
+        {"faults": [_stop("pause", 4 * SECOND), _cut("isolate-leader", for_us=7 * SECOND)]},
+    ),
     FaultColumn("slow", "pause", "nodes 0 and 1 take 50 ms for each message", {"faults": [_stop("slow", FOR_US, (0, 1), factor=20, service_us=50_000)]}),
-    FaultColumn("clock skew", "clock", "node 0's clock 2 s ahead, node 1's 2 s behind",
-                {"faults": [_stop("skew", FOR_US, (0,), offset_us=2 * SECOND), _stop("skew", FOR_US, (1,), offset_us=-2 * SECOND)]}),
-    FaultColumn("drift + leader alone", "drift", "three of five clocks at 0.7 of true speed, and the leader cut off",
-                {"clock_drift_ppm": DRIFT, "faults": [_cut("isolate-leader")]}),
-    FaultColumn("leader cut, drop", "network", "leader cut, messages in flight and during it dropped", {"faults": [_cut("leader-minority")], "cut_mode": "drop"}),
+    FaultColumn(
+        "clock skew",
+        "clock",
+        "node 0's clock 2 s ahead, node 1's 2 s behind",
+        {"faults": [_stop("skew", FOR_US, (0,), offset_us=2 * SECOND), _stop("skew", FOR_US, (1,), offset_us=-2 * SECOND)]},
+    ),
+    FaultColumn(
+        "drift + leader alone",
+        "drift",
+        "three of five clocks at 0.7 of true speed, and the leader cut off",
+        {"clock_drift_ppm": DRIFT, "faults": [_cut("isolate-leader")]},
+    ),
+    FaultColumn(
+        "leader cut, drop", "network", "leader cut, messages in flight and during it dropped", {"faults": [_cut("leader-minority")], "cut_mode": "drop"}
+    ),
     FaultColumn("leader cut, deliver", "network", "leader cut, what was in flight still arrives", {"faults": [_cut("leader-minority")], "cut_mode": "deliver"}),
     FaultColumn("leader cut, hold", "network", "leader cut, everything held until heal", {"faults": [_cut("leader-minority")], "cut_mode": "hold"}),
-    FaultColumn("cut + skew", "clock", "two followers cut off, node 0's clock 2 s ahead",
-                {"faults": [_cut("majority"), _stop("skew", FOR_US, (0,), offset_us=2 * SECOND)]}),
-    FaultColumn("cut + host crash", "crash", "two followers cut off, then the leader's host crashes for 4 s",
-                {"faults": [_cut("majority"), _stop("crash-host", 4 * SECOND, at_us=AT_US + 2 * SECOND)]}),
+    FaultColumn(
+        "cut + skew",
+        "clock",
+        "two followers cut off, node 0's clock 2 s ahead",
+        {"faults": [_cut("majority"), _stop("skew", FOR_US, (0,), offset_us=2 * SECOND)]},
+    ),
+    FaultColumn(
+        "cut + host crash",
+        "crash",
+        "two followers cut off, then the leader's host crashes for 4 s",
+        {"faults": [_cut("majority"), _stop("crash-host", 4 * SECOND, at_us=AT_US + 2 * SECOND)]},
+    ),
 )
 
 # ---- what is promised ---------------------------------------------------------------------------------------------------------------------
 ONE_COPY = "one copy, one server, each commit flushed before it is acknowledged (PostgreSQL 15 manual, 13 Concurrency Control, 30.1 Reliability)"
-ZK_LOCAL = ("ZooKeeper Programmer's Guide 3.8, Consistency Guarantees: sequential consistency, single system image; ZooKeeper Internals, Consistency Guarantees: reads can "
-            "return stale data, so they are not linearizable")
-ZK_SYNC = ("ZooKeeper Internals 3.8, Consistency Guarantees: sync is not an ordinary quorum operation, so a deposed leader that does not yet know answers it; "
-           "ordered sequential consistency; github.com/jepsen-io/jepsen issue 399")
+ZK_LOCAL = (
+    "ZooKeeper Programmer's Guide 3.8, Consistency Guarantees: sequential consistency, single system image; ZooKeeper Internals, Consistency "
+    "Guarantees: reads can "
+    "return stale data, so they are not linearizable"
+)
+ZK_SYNC = (
+    "ZooKeeper Internals 3.8, Consistency Guarantees: sync is not an ordinary quorum operation, so a deposed leader that does not yet know answers it; "
+    "ordered sequential consistency; github.com/jepsen-io/jepsen issue 399"
+)
 ZK_STEADY = "ZooKeeper Internals 3.8, Consistency Guarantees: sync, then read, sees the latest value while there is one leader"
 ETCD = "etcd documentation 3.5, KV API guarantees: linearizability for all operations by default"
 ETCD_SERIAL = "etcd documentation 3.5, API, RangeRequest.serializable: served locally, may be stale"
-ETCD_LEASE = ("etcd-io/raft, ReadOnlyLeaseBased: affected by clock drift, not safe if a clock pauses; issue 166: check-quorum lets a cut-off leader "
-              "lead for up to two election timeouts, while another is elected after one")
+ETCD_LEASE = (
+    "etcd-io/raft, ReadOnlyLeaseBased: affected by clock drift, not safe if a clock pauses; issue 166: check-quorum lets a cut-off leader "
+    "lead for up to two election timeouts, while another is elected after one"
+)
 ETCD_LEASE_STEADY = "etcd-io/raft, ReadOnlyLeaseBased: linearizable by the leader's lease, with check-quorum on, while clocks keep step"
 C_ONE = "Cassandra 5.0 documentation, Dynamo: tunable consistency; R + W <= RF gives eventual consistency, last write wins"
-C_QUORUM = ("Cassandra 5.0 documentation, Dynamo: R + W > RF: a read sees the latest acknowledged write; Read Repair: blocking gives monotonic quorum reads; both while "
-            "timestamps follow real time")
+C_QUORUM = (
+    "Cassandra 5.0 documentation, Dynamo: R + W > RF: a read sees the latest acknowledged write; Read Repair: blocking gives monotonic quorum reads; "
+    "both while "
+    "timestamps follow real time"
+)
 C_NONE = "Cassandra 5.0 documentation, Dynamo: R + W > RF sees the latest acknowledged write; Read Repair: none gives up monotonic quorum reads"
 C_SKEW = "Cassandra 5.0 documentation, Dynamo, Data Versioning: last write wins by timestamp, correct only while clocks are synchronised"
 C_LOG = "cassandra.yaml 5.0: commitlog_sync periodic acknowledges before the 10 s sync: what all replicas hold in memory only is lost with them"
@@ -116,13 +152,16 @@ REDIS_ASYNC = "Redis documentation, High availability with Sentinel: asynchronou
 REDIS_MEMORY = "Redis documentation, persistence: without an append-only file a restart loses what the last snapshot lacks"
 REDIS_AOF = "Redis documentation, persistence: appendfsync always is durable; replication is asynchronous all the same, so that a failover loses writes"
 PG_ASYNC = "PostgreSQL 15 manual, 27.2.5, 27.3: asynchronous standby: transactions not yet received are lost at failover; without fencing two primaries serve"
-PG_SYNC = "PostgreSQL 15 manual, 27.2.8, 27.3: what was acknowledged is on the standby; an old primary must be kept out (STONITH), else it goes on answering reads"
+PG_SYNC = (
+    "PostgreSQL 15 manual, 27.2.8, 27.3: what was acknowledged is on the standby; an old primary must be kept out (STONITH), else it goes on answering reads"
+)
 PG_NO_FAILOVER = "one primary serves; the standby is not promoted while it hears it (PostgreSQL 15 manual, 27.2.8)"
 PG_STANDBY = "PostgreSQL 15 manual, 27.4.1: data on a standby takes time to arrive, so reads there may be older than on the primary"
 CRDT = "Shapiro et al., SSS 2011: strong eventual consistency, which promises convergence and no session; a client stays at its replica, whose state only grows"
 ABD = "Attiya, Bar-Noy, Dolev, JACM 1995; Lynch and Shvartsman, FTCS 1997: atomic register"
 ROWA = "Bernstein, Hadzilacos and Goodman 1987, 8.2: write all, read one, under two-phase commit: one-copy serializable, for single operations linearizable"
 
+STANDBY_STAYS = ("followers cut", "one-way", "flapping")  # nodes 1 and 2 are cut off: the standby, 3, hears its primary, 0
 _LIN, _SEQ = "linearizable", "sequential"
 RUNGS = (
     Rung("one server", "rdbms", {}, {"": Claim(_LIN, ONE_COPY)}),
@@ -130,40 +169,139 @@ RUNGS = (
     Rung("zookeeper sync", "zookeeper", {"read_mode": "sync", "tick_time": "500ms"}, {"": Claim(_SEQ, ZK_SYNC), "healthy": Claim(_LIN, ZK_STEADY)}),
     Rung("etcd", "etcd", {"version": "3.5"}, {"": Claim(_LIN, ETCD)}),
     Rung("etcd serializable", "etcd", {"version": "3.5", "read_consistency": "serializable"}, {"": Claim(_SEQ, ETCD_SERIAL)}),
-    Rung("etcd lease reads", "etcd", {"version": "3.5", "read_only_option": "lease"},
-         {"": Claim(_LIN, ETCD_LEASE_STEADY), "network": Claim(_SEQ, ETCD_LEASE), "pause": Claim(_SEQ, ETCD_LEASE), "clock": Claim(_SEQ, ETCD_LEASE),
-          "drift": Claim(_SEQ, ETCD_LEASE)}),
-    Rung("cassandra ONE", "cassandra", {}, {"": Claim("none", C_ONE), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True),
-                                            "crash": Claim("none", C_LOG, True)}),
-    Rung("cassandra ANY", "cassandra", {"write_consistency": "ANY"},
-         {"": Claim("none", C_ONE), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True), "crash": Claim("none", C_LOG, True)}),
-    Rung("cassandra QUORUM", "cassandra", {"read_consistency": "QUORUM", "write_consistency": "QUORUM"},
-         {"": Claim(_LIN, C_QUORUM), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True)}),
-    Rung("cassandra QUORUM, no read repair", "cassandra", {"read_consistency": "QUORUM", "write_consistency": "QUORUM", "read_repair": "none"},
-         {"": Claim("regular", C_NONE), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True)}),
-    Rung("cassandra SERIAL", "cassandra", {"read_consistency": "SERIAL", "write_consistency": "SERIAL"}, {"": Claim(_LIN, C_SERIAL), "power": Claim("none", C_LOG, True)}),
+    Rung(
+        "etcd lease reads",
+        "etcd",
+        {"version": "3.5", "read_only_option": "lease"},
+        {
+            "": Claim(_LIN, ETCD_LEASE_STEADY),
+            "network": Claim(_SEQ, ETCD_LEASE),
+            "pause": Claim(_SEQ, ETCD_LEASE),
+            "clock": Claim(_SEQ, ETCD_LEASE),
+            "drift": Claim(_SEQ, ETCD_LEASE),
+        },
+    ),
+    Rung(
+        "cassandra ONE",
+        "cassandra",
+        {},
+        {
+            "": Claim("none", C_ONE),
+            "clock": Claim("none", C_SKEW, True),
+            "drift": Claim("none", C_SKEW, True),
+            "power": Claim("none", C_LOG, True),
+            "crash": Claim("none", C_LOG, True),
+        },
+    ),
+    Rung(
+        "cassandra ANY",
+        "cassandra",
+        {"write_consistency": "ANY"},
+        {
+            "": Claim("none", C_ONE),
+            "clock": Claim("none", C_SKEW, True),
+            "drift": Claim("none", C_SKEW, True),
+            "power": Claim("none", C_LOG, True),
+            "crash": Claim("none", C_LOG, True),
+        },
+    ),
+    Rung(
+        "cassandra QUORUM",
+        "cassandra",
+        {"read_consistency": "QUORUM", "write_consistency": "QUORUM"},
+        {"": Claim(_LIN, C_QUORUM), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True)},
+    ),
+    Rung(
+        "cassandra QUORUM, no read repair",
+        "cassandra",
+        {"read_consistency": "QUORUM", "write_consistency": "QUORUM", "read_repair": "none"},
+        {"": Claim("regular", C_NONE), "clock": Claim("none", C_SKEW, True), "drift": Claim("none", C_SKEW, True), "power": Claim("none", C_LOG, True)},
+    ),
+    Rung(
+        "cassandra SERIAL",
+        "cassandra",
+        {"read_consistency": "SERIAL", "write_consistency": "SERIAL"},
+        {"": Claim(_LIN, C_SERIAL), "power": Claim("none", C_LOG, True)},
+    ),
     Rung("dynamo, merging", "dynamo", {}, {"": Claim("none", DYNAMO_MERGE)}),
     Rung("dynamo, last write wins", "dynamo", {"client": "last-write-wins"}, {"": Claim("none", DYNAMO, True)}),
-    Rung("redis", "redis", {"down_after": "2s", "failover_timeout": "10s"},
-         {"": Claim("none", REDIS_ASYNC, True), "healthy": Claim(_LIN, REDIS), "clock": Claim(_LIN, REDIS), "followers cut": Claim(_LIN, REDIS), "power": Claim("none", REDIS_MEMORY, True),
-          "lossy": Claim(_LIN, REDIS), "flapping": Claim(_LIN, REDIS)}),
-    Rung("redis, min-replicas 2", "redis", {"down_after": "2s", "failover_timeout": "10s", "min_replicas_to_write": 2, "min_replicas_max_lag": "2s"},
-         {"": Claim("none", REDIS_ASYNC, True), "healthy": Claim(_LIN, REDIS), "clock": Claim(_LIN, REDIS), "followers cut": Claim(_LIN, REDIS), "power": Claim("none", REDIS_MEMORY, True)}),
-    Rung("redis, appendfsync always", "redis", {"down_after": "2s", "failover_timeout": "10s", "appendonly": "always"},
-         {"": Claim("none", REDIS_AOF, True), "healthy": Claim(_LIN, REDIS), "clock": Claim(_LIN, REDIS), "followers cut": Claim(_LIN, REDIS), "power": Claim(_LIN, REDIS_AOF)}),
+    Rung(
+        "redis",
+        "redis",
+        {"down_after": "2s", "failover_timeout": "10s"},
+        {
+            "": Claim("none", REDIS_ASYNC, True),
+            "healthy": Claim(_LIN, REDIS),
+            "clock": Claim(_LIN, REDIS),
+            "followers cut": Claim(_LIN, REDIS),
+            "power": Claim("none", REDIS_MEMORY, True),
+            "lossy": Claim(_LIN, REDIS),
+            "flapping": Claim(_LIN, REDIS),
+        },
+    ),
+    Rung(
+        "redis, min-replicas 2",
+        "redis",
+        {"down_after": "2s", "failover_timeout": "10s", "min_replicas_to_write": 2, "min_replicas_max_lag": "2s"},
+        {
+            "": Claim("none", REDIS_ASYNC, True),
+            "healthy": Claim(_LIN, REDIS),
+            "clock": Claim(_LIN, REDIS),
+            "followers cut": Claim(_LIN, REDIS),
+            "power": Claim("none", REDIS_MEMORY, True),
+        },
+    ),
+    Rung(
+        "redis, appendfsync always",
+        "redis",
+        {"down_after": "2s", "failover_timeout": "10s", "appendonly": "always"},
+        {
+            "": Claim("none", REDIS_AOF, True),
+            "healthy": Claim(_LIN, REDIS),
+            "clock": Claim(_LIN, REDIS),
+            "followers cut": Claim(_LIN, REDIS),
+            "power": Claim(_LIN, REDIS_AOF),
+        },
+    ),
     Rung("postgres", "postgres", {}, {"": Claim(_LIN, ONE_COPY)}),
-    Rung("postgres, asynchronous standby", "postgres", {"standby": 1, "promotion": "automatic", "failover_timeout": "4s"},
-         {"": Claim("none", PG_ASYNC, True), "healthy": Claim(_LIN, ONE_COPY), "clock": Claim(_LIN, ONE_COPY), "followers cut": Claim("none", PG_ASYNC, True),
-          "power": Claim(_LIN, ONE_COPY), "lossy": Claim(_LIN, ONE_COPY)}),
-    Rung("postgres, synchronous standby", "postgres", {"standby": 1, "synchronous": True, "promotion": "automatic", "failover_timeout": "4s"},
-         {"": Claim("none", PG_SYNC), "healthy": Claim(_LIN, PG_NO_FAILOVER), "clock": Claim(_LIN, PG_NO_FAILOVER), "power": Claim(_LIN, PG_NO_FAILOVER), "crash": Claim(_LIN, PG_SYNC),
-          "lossy": Claim(_LIN, PG_NO_FAILOVER)}),
-    Rung("postgres, reads at the standby", "postgres", {"standby": 1, "standby_reads": True}, {"": Claim(_SEQ, PG_STANDBY)}),
+    Rung(
+        "postgres, asynchronous standby",
+        "postgres",
+        {"standby": 3, "promotion": "automatic", "failover_timeout": "4s"},
+        {"": Claim("none", PG_ASYNC, True), **dict.fromkeys(("healthy", "clock", "power", "lossy", *STANDBY_STAYS), Claim(_LIN, PG_NO_FAILOVER))},
+    ),
+    Rung(
+        "postgres, synchronous standby",
+        "postgres",
+        {"standby": 3, "synchronous": True, "promotion": "automatic", "failover_timeout": "4s"},
+        {
+            "": Claim("none", PG_SYNC),
+            **dict.fromkeys(("healthy", "clock", "power", "lossy", *STANDBY_STAYS), Claim(_LIN, PG_NO_FAILOVER)),
+            "crash": Claim(_LIN, PG_SYNC),
+        },
+    ),
+    Rung("postgres, reads at the standby", "postgres", {"standby": 3, "standby_reads": True}, {"": Claim(_SEQ, PG_STANDBY)}),
     Rung("crdt, last-write-wins register", "crdt", {}, {"": Claim("none", CRDT, True)}),
     Rung("crdt, multi-value register", "crdt", {"type": "mv-register"}, {"": Claim("causal-consistency", CRDT)}),
     Rung("abd", "abd", {}, {"": Claim(_LIN, ABD)}),
     Rung("write-all", "write-all", {}, {"": Claim(_LIN, ROWA)}),
 )
-CI_RUNGS = ("zookeeper", "zookeeper sync", "etcd", "etcd serializable", "etcd lease reads", "cassandra ONE", "cassandra QUORUM", "cassandra QUORUM, no read repair", "cassandra SERIAL",
-            "dynamo, merging", "redis", "postgres, synchronous standby", "crdt, last-write-wins register", "abd", "write-all", "one server")
+CI_RUNGS = (
+    "zookeeper",
+    "zookeeper sync",
+    "etcd",
+    "etcd serializable",
+    "etcd lease reads",
+    "cassandra ONE",
+    "cassandra QUORUM",
+    "cassandra QUORUM, no read repair",
+    "cassandra SERIAL",
+    "dynamo, merging",
+    "redis",
+    "postgres, synchronous standby",
+    "crdt, last-write-wins register",
+    "abd",
+    "write-all",
+    "one server",
+)
 CI_FAULTS = ("none", "followers cut", "leader cut", "pause + cut", "clock skew", "power failure", "drift + leader alone")

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from capray.checkers import evidence
 from capray.checkers.linearizable import linearizable
 from capray.checkers.models import model_named
-from capray.figures.style import FAINT, INK, style
+from capray.figures.style import INK, style
 from capray.replay import replay_command
 from capray.reporting.page import write_page
 from capray.reporting.table import embedded, trials_table
@@ -24,8 +24,20 @@ from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, rank
 from capray.studies.ladder_claims import FAULTS, RUNGS
 from capray.studies.ladder_table import Cell, cells
 
-CODES = {"linearizable": "LIN", "sequential": "SEQ", "causal": "CM", "causal-convergence": "CCv", "causal-consistency": "CC", "PRAM": "PRAM", "read-your-writes": "RYW",
-         "monotonic-reads": "MR", "monotonic-writes": "MW", "writes-follow-reads": "WFR", "regular": "REG", NONE: "none"}
+CODES = {
+    "linearizable": "LIN",
+    "sequential": "SEQ",
+    "causal": "CM",
+    "causal-convergence": "CCv",
+    "causal-consistency": "CC",
+    "PRAM": "PRAM",
+    "read-your-writes": "RYW",
+    "monotonic-reads": "MR",
+    "monotonic-writes": "MW",
+    "writes-follow-reads": "WFR",
+    "regular": "REG",
+    NONE: "none",
+}
 MEANING = {
     "linearizable": "each operation takes effect at one instant between its question and its answer, key by key (Herlihy and Wing 1990)",
     "sequential": "one order of all operations of all keys that keeps each process's own (Lamport 1979)",
@@ -33,7 +45,10 @@ MEANING = {
     "causal-convergence": "causal order, and concurrent writes in one order for all (Bouajjani et al. 2017, CCv)",
     "causal-consistency": "no read returns what its own causal past had overwritten (Bouajjani et al. 2017, CC)",
     "PRAM": "each process sees one order of the writes that keeps each writer's own (Lipton and Sandberg 1988)",
-    "read-your-writes": "Terry et al. 1994, with `overwritten` by real time", "monotonic-reads": "likewise", "monotonic-writes": "likewise", "writes-follow-reads": "likewise",
+    "read-your-writes": "Terry et al. 1994, with `overwritten` by real time",
+    "monotonic-reads": "likewise",
+    "monotonic-writes": "likewise",
+    "writes-follow-reads": "likewise",
     "regular": "no read is stale: none returns what an acknowledged write had overwritten before it began (Lamport 1986, many writers)",
 }
 COLOURS = ("#1b7837", "#7fbf7b", "#d9f0d3", "#fee8b6", "#f4a582", "#b2182b")  # by rank; none of them is told by colour alone
@@ -45,9 +60,24 @@ def draw(directory: Path) -> Path:
     results = Results(directory)
     manifest, rows = results.manifest(), results.rows()
     table, page = cells(rows), results.path / "report.html"
-    sections = [reading(manifest, rows, table), matrix(figure(table)), deviations(table), lines(table), counterexamples(table, manifest), trials_table(rows, manifest, 1_000_000), levels()]
-    nav = [("reading", "How to read it"), ("ladder", "The table"), ("deviations", "Against the promises"), ("lines", "Line by line"), ("examples", "Counterexamples"),
-           ("trials", "All trials"), ("levels", "The levels")]
+    sections = [
+        reading(manifest, rows, table),
+        matrix(figure(table)),
+        deviations(table),
+        lines(table),
+        counterexamples(table, manifest),
+        trials_table(rows, manifest, 1_000_000),
+        levels(),
+    ]
+    nav = [
+        ("reading", "How to read it"),
+        ("ladder", "The table"),
+        ("deviations", "Against the promises"),
+        ("lines", "Line by line"),
+        ("examples", "Counterexamples"),
+        ("trials", "All trials"),
+        ("levels", "The levels"),
+    ]
     said = html.escape(f"{len(rows)} trials; {len(table)} cells; engine {manifest.get('engine')}; digest {manifest.get('digest') or 'none: not complete'}")
     write_page(page, f"capray: {manifest.get('name', 'ladder')}", said, nav, sections)
     return page
@@ -67,19 +97,48 @@ def figure(table: Sequence[Cell]) -> go.Figure:
     grid = [[at.get((name, fault)) for fault in faults] for name in names]
     steps = len(COLOURS)
     scale = [[(i + j) / steps, colour] for i, colour in enumerate(COLOURS) for j in (0, 1)]
-    drawn = go.Figure(go.Heatmap(
-        z=[[None if cell is None else rank(cell.level) for cell in row] for row in grid], x=faults, y=names, colorscale=scale, zmin=-0.5, zmax=steps - 0.5, xgap=2, ygap=2,
-        showscale=False, customdata=[[hover(cell) for cell in row] for row in grid], hovertemplate="%{customdata}<extra></extra>"))
+    drawn = go.Figure(
+        go.Heatmap(
+            z=[[None if cell is None else rank(cell.level) for cell in row] for row in grid],
+            x=faults,
+            y=names,
+            colorscale=scale,
+            zmin=-0.5,
+            zmax=steps - 0.5,
+            xgap=2,
+            ygap=2,
+            showscale=False,
+            customdata=[[hover(cell) for cell in row] for row in grid],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
     for row in grid:
         for cell in row:
             if cell is not None:
-                drawn.add_annotation(x=cell.fault.name, y=cell.rung.name, text=code(cell), showarrow=False, font={"size": 10, "color": "white" if rank(cell.level) in DARK else INK})
+                drawn.add_annotation(
+                    x=cell.fault.name,
+                    y=cell.rung.name,
+                    text=code(cell),
+                    showarrow=False,
+                    font={"size": 10, "color": "white" if rank(cell.level) in DARK else INK},
+                )
     broken = [cell for cell in table if cell.within is False]
-    drawn.add_trace(go.Scatter(x=[cell.fault.name for cell in broken], y=[cell.rung.name for cell in broken], mode="markers", name="promise broken", hoverinfo="skip",
-                               marker={"symbol": "square-open", "size": 30, "color": "#e6007e", "line": {"width": 3}}))
+    drawn.add_trace(
+        go.Scatter(
+            x=[cell.fault.name for cell in broken],
+            y=[cell.rung.name for cell in broken],
+            mode="markers",
+            name="promise broken",
+            hoverinfo="skip",
+            marker={"symbol": "square-open", "size": 30, "color": "#e6007e", "line": {"width": 3}},
+        )
+    )
     trials = sorted({len(cell.rows) for cell in table})
-    told = (f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC causal consistency, REG no stale read;<br>"
-            "sessions RYW MR MW WFR; ! acknowledged writes lost, or overwritten by the past; framed: a promise broken")
+    told = (
+        f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC "
+        f"causal consistency, REG no stale read;<br>"
+        "sessions RYW MR MW WFR; ! acknowledged writes lost, or overwritten by the past; framed: a promise broken"
+    )
     style(drawn, "Which consistency held in every trial", told, 200 + 34 * len(names), False)
     drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
     drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
@@ -90,7 +149,7 @@ def code(cell: Cell) -> str:
     """A cell's level in a few letters; `!` where acknowledged writes were lost, or overwritten by the past."""
     plain = cell.level.removeprefix("at least ")
     parts = [CODES[part] for part in plain.split(", ")]
-    lines = ["+".join(parts[i:i + 2]) for i in range(0, len(parts), 2)]
+    lines = ["+".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
     return ("≥" if plain != cell.level else "") + "<br>".join(lines) + (" !" if cell.loses or cell.reorders else "")
 
 
@@ -98,7 +157,11 @@ def hover(cell: Cell | None) -> str:
     """A cell's numbers."""
     if cell is None:
         return "not run"
-    told = [f"<b>{cell.rung.name}</b>, {cell.fault.words}", f"held in all {len(cell.rows)} trials: {cell.level}", f"promised: {cell.claim.level}: {cell.verdict}"]
+    told = [
+        f"<b>{cell.rung.name}</b>, {cell.fault.words}",
+        f"held in all {len(cell.rows)} trials: {cell.level}",
+        f"promised: {cell.claim.level}: {cell.verdict}",
+    ]
     told += [f"{name} broken in {count}" for name in LEVELS if (count := sum(row[f"holds_{name}"] == "invalid" for row in cell.rows))]
     return "<br>".join(told)
 
@@ -109,17 +172,26 @@ def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Ce
     untouched = sum(row.get("fault_touched_nothing") is True for row in rows)
     few = min(len(cell.rows) for cell in table)
     return (
-        "<section id=reading><h2>How to read it</h2><p>Every policy met every fault, five nodes, two keys, ten operations a second and node; each whole history, last reads included, was "
-        "judged level by level. A cell is the strongest level that held in <b>every</b> trial: one violation is a proof, and its trial can be replayed. That a level held says only that "
-        f"so many trials ({few} or more a cell) did not break it: with n trials and no violation, the chance of one a trial is below 3/n with 95 % confidence (the rule of three), here below "
-        f"{min(1.0, 3 / few):.2g}. A verdict that ran out of its budget ({BUDGET} configurations) is unknown, never valid: {unknown} of {len(rows) * len(LEVELS)} verdicts; such a cell says "
+        "<section id=reading><h2>How to read it</h2><p>Every policy met every fault, five nodes, two keys, ten operations a second and node; each "
+        "whole history, last reads included, was "
+        "judged level by level. A cell is the strongest level that held in <b>every</b> trial: one violation is a proof, and its trial can be "
+        "replayed. That a level held says only that "
+        f"so many trials ({few} or more a cell) did not break it: with n trials and no violation, the chance of one a trial is below 3/n with 95 % "
+        f"confidence (the rule of three), here below "
+        f"{min(1.0, 3 / few):.2g}. A verdict that ran out of its budget ({BUDGET} configurations) is unknown, never valid: {unknown} of "
+        f"{len(rows) * len(LEVELS)} verdicts; such a cell says "
         f"<i>at least</i> (&ge;). In {untouched} of {len(rows)} trials some fault touched no message. "
-        f"What is promised, with its source, stands beside what was measured below.</p><p class=faint>Command: <code>{html.escape(str(manifest.get('command', '')))}</code></p></section>")
+        f"What is promised, with its source, stands beside what was measured below.</p><p class=faint>Command: "
+        f"<code>{html.escape(str(manifest.get('command', '')))}</code></p></section>"
+    )
 
 
 def matrix(drawn: go.Figure) -> str:
-    return (f"<section id=ladder><h2>The table</h2><div class=scroll><div class=plot id='fig-ladder' data-figure='data-ladder' style='height:{drawn.layout.height}px;min-width:1250px'></div></div>"
-            f"{embedded('data-ladder', drawn.to_json())}</section>")
+    return (
+        f"<section id=ladder><h2>The table</h2><div class=scroll><div class=plot id='fig-ladder' data-figure='data-ladder' "
+        f"style='height:{drawn.layout.height}px;min-width:1250px'></div></div>"
+        f"{embedded('data-ladder', drawn.to_json())}</section>"
+    )
 
 
 def deviations(table: Sequence[Cell]) -> str:
@@ -128,11 +200,27 @@ def deviations(table: Sequence[Cell]) -> str:
     kept = len(table) - len(off)
     sharp = sum(cell.within is True and cell.sharp for cell in table)
     weaker = sum(cell.claim.level != "linearizable" for cell in table)
-    items = "".join(f"<tr><td class=w>{html.escape(cell.rung.name)}</td><td class=w>{html.escape(cell.fault.name)}</td><td class=w>{cell.claim.level}</td><td class=w>{cell.level}</td>"
-                    f"<td class=w>{html.escape(cell.verdict)}</td></tr>" for cell in off)
-    listed = ("<div class=scroll><table><thead><tr><th>policy</th><th>fault</th><th>promised</th><th>measured</th><th>verdict</th></tr></thead><tbody>" + items + "</tbody></table></div>") if off else ""
-    return (f"<section id=deviations><h2>Against the promises</h2><p>{kept} of {len(table)} promises were kept in every trial, {sum(cell.within is False for cell in table)} broken, "
-            f"{sum(cell.within is None for cell in table)} left open. Of the {weaker} cells where less than linearizability is promised, {sharp} showed that no more than that holds.</p>{listed}</section>")
+    items = "".join(
+        f"<tr><td class=w>{html.escape(cell.rung.name)}</td><td class=w>{html.escape(cell.fault.name)}</td><td class=w>{cell.claim.level}</td><td "
+        f"class=w>{cell.level}</td>"
+        f"<td class=w>{html.escape(cell.verdict)}</td></tr>"
+        for cell in off
+    )
+    listed = (
+        (
+            "<div class=scroll><table><thead><tr><th>policy</th><th>fault</th><th>promised</th><th>measured</th><th>verdict</th></tr></thead><tbody>"
+            + items
+            + "</tbody></table></div>"
+        )
+        if off
+        else ""
+    )
+    return (
+        f"<section id=deviations><h2>Against the promises</h2><p>{kept} of {len(table)} promises were kept in every trial, "
+        f"{sum(cell.within is False for cell in table)} broken, "
+        f"{sum(cell.within is None for cell in table)} left open. Of the {weaker} cells where less than linearizability is promised, {sharp} showed "
+        f"that no more than that holds.</p>{listed}</section>"
+    )
 
 
 def lines(table: Sequence[Cell]) -> str:
@@ -145,9 +233,13 @@ def lines(table: Sequence[Cell]) -> str:
             body = "".join(_line(cell, sources.index(cell.claim.source) + 1) for cell in own)
             notes = "".join(f"<li>{html.escape(source)}</li>" for source in sources)
             settings = ", ".join(f"{name} {value}" for name, value in rung.settings.items()) or "its defaults"
-            blocks.append(f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p><div class=scroll><table><thead><tr><th>fault</th><th>promised</th>"
-                          f"<th>held in all</th><th>single trials</th><th class=n>trials</th><th class=n>lost writes in</th><th class=n>availability</th><th>verdict</th></tr></thead>"
-                          f"<tbody>{body}</tbody></table></div><ol class=faint>{notes}</ol>")
+            blocks.append(
+                f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p><div "
+                f"class=scroll><table><thead><tr><th>fault</th><th>promised</th>"
+                f"<th>held in all</th><th>single trials</th><th class=n>trials</th><th class=n>lost writes in</th><th "
+                f"class=n>availability</th><th>verdict</th></tr></thead>"
+                f"<tbody>{body}</tbody></table></div><ol class=faint>{notes}</ol>"
+            )
     return f"<section id=lines><h2>Line by line</h2><p class=caption>The number behind a promise is its source below the table.</p>{''.join(blocks)}</section>"
 
 
@@ -156,10 +248,19 @@ def _line(cell: Cell, source: int) -> str:
     low, high = by_rank[-1]["level"], by_rank[0]["level"]
     shares = [row["availability_during"] if row["availability_during"] is not None else row["availability"] for row in cell.rows]
     known = [share for share in shares if share is not None]
-    words = (cell.fault.words, f"{cell.claim.level}{', may lose writes' if cell.claim.loses else ''} [{source}]", cell.level, low if low == high else f"{low} to {high}")
+    words = (
+        cell.fault.words,
+        f"{cell.claim.level}{', may lose writes' if cell.claim.loses else ''} [{source}]",
+        cell.level,
+        low if low == high else f"{low} to {high}",
+    )
     numbers = (len(cell.rows), cell.loses, f"{sum(known) / len(known):.2f}" if known else "-")
-    return ("<tr>" + "".join(f"<td class=w>{html.escape(text)}</td>" for text in words) + "".join(f"<td class=n>{number}</td>" for number in numbers)
-            + f"<td class=w>{html.escape(cell.verdict)}</td></tr>")
+    return (
+        "<tr>"
+        + "".join(f"<td class=w>{html.escape(text)}</td>" for text in words)
+        + "".join(f"<td class=n>{number}</td>" for number in numbers)
+        + f"<td class=w>{html.escape(cell.verdict)}</td></tr>"
+    )
 
 
 def counterexamples(table: Sequence[Cell], manifest: Mapping[str, Any]) -> str:
@@ -172,12 +273,18 @@ def counterexamples(table: Sequence[Cell], manifest: Mapping[str, Any]) -> str:
             if found is not None:
                 cell, row = found
                 window = smallest_window(manifest, row) if level == CHAIN[0] else ""
-                items.append(f"<details><summary><b>{level}</b>: {html.escape(cell.fault.words)}, seed {row['seed']}</summary><p>{html.escape(str(row[f'why_{level}']))}</p>{window}"
-                             f"<pre>{html.escape(replay_command(manifest, row))}</pre></details>")
+                items.append(
+                    f"<details><summary><b>{level}</b>: {html.escape(cell.fault.words)}, seed "
+                    f"{row['seed']}</summary><p>{html.escape(str(row[f'why_{level}']))}</p>{window}"
+                    f"<pre>{html.escape(replay_command(manifest, row))}</pre></details>"
+                )
         if items:
             blocks.append(f"<h3>{html.escape(rung.name)}</h3>{''.join(items)}")
-    return ("<section id=examples><h2>Counterexamples</h2><p class=caption>One for each policy and level that some trial broke. Times are microseconds; the command prints the trial's digest, and with "
-            f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again.</p>{''.join(blocks)}</section>")
+    return (
+        "<section id=examples><h2>Counterexamples</h2><p class=caption>One for each policy and level that some trial broke. Times are microseconds; "
+        "the command prints the trial's digest, and with "
+        f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again.</p>{''.join(blocks)}</section>"
+    )
 
 
 def smallest_window(manifest: Mapping[str, Any], row: Row) -> str:
@@ -191,5 +298,9 @@ def smallest_window(manifest: Mapping[str, Any], row: Row) -> str:
 
 def levels() -> str:
     items = "".join(f"<dt>{CODES[name]}: {name}</dt><dd>{html.escape(text)}</dd>" for name, text in MEANING.items())
-    return (f"<section id=levels><h2>The levels</h2><p>Linearizable implies all others. Sequential implies causal memory, which implies causal consistency and PRAM. A read that answered siblings is no register's: "
-            f"it breaks linearizable, sequential and regular, and counts as one read of each sibling for the causal levels (capray/studies/ladder.py).</p><dl>{items}</dl></section>")
+    return (
+        f"<section id=levels><h2>The levels</h2><p>Linearizable implies all others. Sequential implies causal memory, which implies causal "
+        f"consistency and PRAM. A read that answered siblings is no register's: "
+        f"it breaks linearizable, sequential and regular, and counts as one read of each sibling for the causal levels "
+        f"(capray/studies/ladder.py).</p><dl>{items}</dl></section>"
+    )

@@ -1,7 +1,8 @@
 """A ladder's trials -> its cells: what held in every trial of a policy under a fault, against what is promised.
 
 Decides: when a promise counts as kept, broken or open.  May not know: pages, how trials are run.
-One trial that breaks the promised level, or loses an acknowledged write that the promise keeps, breaks the promise: that is a proof.  A promise is kept `in n trials`, which is none.
+One trial that breaks the promised level, or loses an acknowledged write that the promise keeps, breaks the promise: that is a proof.  A promise is kept
+`in n trials`, which is none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from typing import Any, NamedTuple
 from capray.studies.ladder import CHAIN, LEVELS, NONE, Row, strongest, weakest
 from capray.studies.ladder_claims import FAULTS, RUNGS, Claim, FaultColumn, Rung
 
-ABOVE: dict[str, tuple[str, ...]] = {"linearizable": (), "sequential": ("linearizable",), "causal": CHAIN[:2], "causal-consistency": CHAIN, "PRAM": CHAIN, "regular": ("linearizable",)}
+ABOVE: dict[str, tuple[str, ...]] = {
+    "linearizable": (),
+    "sequential": ("linearizable",),
+    "causal": CHAIN[:2],
+    "causal-consistency": CHAIN,
+    "PRAM": CHAIN,
+    "regular": ("linearizable",),
+}
 
 
 class Cell(NamedTuple):
@@ -54,12 +62,30 @@ class Cell(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """One object as experiments print it, with the cell's coordinates and a counterexample for each broken level."""
         by_rank = sorted(self.rows, key=lambda row: row["rank"])
-        examples = {level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r[f"holds_{level}"] == "invalid" for r in self.rows)}
-                    for level in LEVELS if (row := self.example(level)) is not None}
-        return {"measure": "level", "published": self.claim.level, "simulated": self.level, "low": by_rank[-1]["level"], "high": by_rank[0]["level"], "within": self.within,
-                "label": self.rung.name, "fault": self.fault.name, "policy": self.rung.policy, "settings": self.rung.settings, "trials": len(self.rows),
-                "held": self.held, "trials_losing_writes": self.loses, "trials_reordering_writes": self.reorders, "may_lose_writes": self.claim.loses,
-                "source": self.claim.source, "broken": examples}
+        examples = {
+            level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r[f"holds_{level}"] == "invalid" for r in self.rows)}
+            for level in LEVELS
+            if (row := self.example(level)) is not None
+        }
+        return {
+            "measure": "level",
+            "published": self.claim.level,
+            "simulated": self.level,
+            "low": by_rank[-1]["level"],
+            "high": by_rank[0]["level"],
+            "within": self.within,
+            "label": self.rung.name,
+            "fault": self.fault.name,
+            "policy": self.rung.policy,
+            "settings": self.rung.settings,
+            "trials": len(self.rows),
+            "held": self.held,
+            "trials_losing_writes": self.loses,
+            "trials_reordering_writes": self.reorders,
+            "may_lose_writes": self.claim.loses,
+            "source": self.claim.source,
+            "broken": examples,
+        }
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
