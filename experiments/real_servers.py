@@ -22,6 +22,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from math import comb
 from statistics import median
 from typing import Any
@@ -35,9 +36,11 @@ from capray.faults import FIELD_DURATIONS, SHAPES, parse_groups
 from capray.figures.style import FAINT, INK, looks, style
 from capray.measures.phases import is_ok, kind_of
 from capray.record import Operation, Record
+from capray.scenario import from_dict
 from capray.store import Results, Row
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import draw, replay
+from capray.trial import simulate
 
 SECOND = 1_000_000
 MEASURED_CUT = "10s"
@@ -45,6 +48,7 @@ LIFTING_US = 20_000  # dials begin whole seconds after a cut: that heal comes a 
 LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}  # round trip 0.2 ms in the mean
 BASE: dict[str, Any] = {"link": LINK, "disk": "fsync-2ms", "quiet_us": SECOND}
 SHAPE_OF = {"leader_cut": "leader-minority", "follower_cut": "majority", "minority2": "0,1|2,3,4"}
+EARLIER_SEED = 1_000_000  # of the cut before the measured one, the same for all trials
 SEEDS = {"ci": 3, "default": 8, "full": 40}
 
 # system -> policy and settings, from index.json; what is beside them is what a fresh simulated cluster lacks and the measured one had.
@@ -58,8 +62,9 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "postgres": ("postgres", {}),
 }
 CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
-# One key in each ring range; clusters that had served, and been cut, before.
-CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 400, "past_read_timeouts": 10}
+# One key in each ring range; clusters that had served, and been cut alike, before: what that left in a coordinator's latency histogram decides whether
+# it speculates.  In the recorded runs n3 of rf3_one and n2 of rf3_quorum did (30 to 50 ms after the first request), n0, n1 and n4 of the latter did not.
+CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 350, "past_age": "5min"}
 
 # (system, variant, runs) -> measure, median over the runs, and their spread where they differ: s, shares, counts; p50 in ms.  From reference/real_servers/index.json.
 PUBLISHED: dict[tuple[str, str, int], str] = {
@@ -209,6 +214,19 @@ def system(name: str) -> tuple[str, dict[str, Any]]:
     return "cassandra", {**CASSANDRA_SETTINGS, "replication_factor": int(factor), "write_consistency": (write or both).upper(), "read_consistency": (read or both).upper()}
 
 
+@lru_cache
+def earlier(one: str, shape: str) -> dict[str, Any]:
+    """What an earlier cut of the same shape, of 10 s, left at each Cassandra node: how many of the reads that it coordinated were not answered.
+    (Cuts of 2 to 60 s were measured, and from 20 s on reads are refused at once: a node draws 0 to twice as many.)"""
+    policy, settings = system(one)
+    if policy != "cassandra":
+        return {}
+    fault = {"kind": "partition", "shape": shape, "at_us": 10 * SECOND, "for_us": duration_us(MEASURED_CUT)}
+    record = simulate(from_dict({**BASE, "policy": policy, "nodes": 5, "settings": settings, "duration_us": 20 * SECOND, "faults": [fault]}), EARLIER_SEED)
+    silent = [op.node for op in record.history if op.f == "read" and not is_ok(op) and op.error != "UNAVAILABLE"]
+    return {"past_read_timeouts": [silent.count(node) for node in range(5)]}
+
+
 def shape(variant: str) -> str:
     """A variant's cut.  Raises InputError."""
     if variant not in SHAPE_OF and variant not in SHAPES and parse_groups(variant) is None:
@@ -237,7 +255,8 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     chosen = wanted(given)
     if not chosen:
         raise wrong("variant", " ".join(given.variant), "a variant that was measured, or a system beside it")
-    variants = tuple(Variant(label=f"{one} {variant}", policy=system(one)[0], settings={**system(one)[1], **extra}, shape=shape(variant)) for one, variant in chosen)
+    variants = tuple(Variant(label=f"{one} {variant}", policy=system(one)[0], settings={**system(one)[1], **earlier(one, shape(variant)), **extra}, shape=shape(variant))
+                     for one, variant in chosen)
     name = "real-servers" if given.scale == "default" else f"{given.scale}-real-servers"
     if given.system:
         name += "-" + "-".join(dict.fromkeys(one for one, _ in chosen))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow
+from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow, Echo, Gossiper, GossipSyn
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
 from capray.replica import CONNECT, SET_TIMER
@@ -133,3 +134,24 @@ def test_a_crashed_peer_is_dialled_at_once_and_then_each_second_not_in_a_storm()
     replica.effects.clear()
     replica.on_timer(("redial", 1))
     assert replica.effects == []
+
+
+@pytest.mark.parametrize("since, wait", [(0, 0), (100, 0), (500, 500), (1100, 0), (1600, 1400), (2990, 10), (3000, 0)])
+def test_a_node_speaks_to_a_peer_that_it_had_convicted_only_when_its_own_syn_gets_through(since: int, wait: int) -> None:
+    """An OutboundConnection carries one direction: attempts of 2 s, each with SYNs at 0 and 1 s, and 1 s between them.  (Real 5.0.4 servers were back
+    0.4 to 2.0 s after the heal of a 30 s cut.)"""
+    assert Gossiper._until_own_syn(Gossiper.__new__(Gossiper), since * 1000) == wait * 1000
+
+
+def test_what_is_held_for_such_a_peer_is_the_newest_of_each_kind_and_leaves_in_order() -> None:
+    link = FakeLink(Cassandra, 3, CassandraSettings())
+    link.run_for(2 * S)
+    gossiper = link.replica(0).gossiper
+    gossiper.held[1] = []
+    for version in (1, 2):
+        gossiper._send(1, GossipSyn((1,) * 3, (version,) * 3))
+        gossiper._send(1, Echo())
+    sent = len(link.log)
+    gossiper.outbound(1)
+    assert gossiper.held[1] is None and len(link.log) == sent
+    assert [effect[2] for effect in link.replica(0).effects] == [GossipSyn((1,) * 3, (2,) * 3), Echo()]

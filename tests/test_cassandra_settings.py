@@ -20,6 +20,9 @@ from capray.policies.cassandra.settings import CassandraSettings
         ({"coordinator_only": 3}, 3, "coordinator_only: 3"),
         ({"strategy": "network_topology", "datacenters": 3, "replication_factor": 2}, 5, "smallest data centre"),
         ({"read_consistency": "SERIAL"}, 3, "SERIAL"),
+        ({"read_consistency": "LOCAL_SERIAL", "write_consistency": "QUORUM"}, 3, "write_consistency QUORUM"),
+        ({"past_read_timeouts": (1, 2)}, 3, "past_read_timeouts: [1, 2]"),
+        ({"past_read_timeouts": (1, 2, -1)}, 3, "past_read_timeouts: [1, 2, -1]"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings: Any, nodes: int, word: str) -> None:

@@ -20,12 +20,13 @@ def snitch(nearest_first: bool = False, enabled: bool = True, badness: int = 100
 
 @given(st.lists(st.tuples(st.integers(0, 500_000), st.integers(0, 40)), min_size=1, max_size=60))
 @settings(max_examples=200)
-def test_the_median_weighs_samples_by_e_to_the_three_quarters_per_second(gaps: list[tuple[int, int]]) -> None:
+def test_the_median_weighs_samples_by_e_to_the_three_quarters_per_whole_second(gaps: list[tuple[int, int]]) -> None:
+    """ExponentiallyDecayingReservoir.update(value) passes currentTimeInSeconds(): samples of one second weigh alike."""
     reservoir, now, samples = Reservoir(), 5 * S, []
     for gap, value in gaps:
         now += gap
         reservoir.add(now, value)
-        samples.append((value, math.exp(0.75 * (now - 5 * S) / S)))
+        samples.append((value, math.exp(0.75 * (now // S - 5))))
     total, reached = sum(w for _, w in samples), 0.0
     below = {}
     for value, weight in sorted(samples):

@@ -3,7 +3,8 @@
 Decides: whom a node gossips with, what heartbeats spread, which peers it takes for alive.  A peer is convicted by silence only.
 May not know: links, faults, keys, requests.
 Sources: gms.Gossiper (GossipTask, examineGossiper, applyStateLocally, markAlive with its echo), gms.FailureDetector and its ArrivalWindow,
-service.StorageService.onDead (connections are interrupted), net.OutboundConnection (a connect attempt is given up after 2 s).
+service.StorageService.onDead (connections are interrupted), net.OutboundConnection (a connect attempt is given up after 2 s; connections
+carry one direction, so after a conviction gossip and its answers wait for two of them, each dialled by its own sender).
 Simplified: the only state gossiped is the heartbeat (generation, version); membership is fixed, so no tokens, status or schema travel.
 """
 
@@ -22,6 +23,8 @@ SAMPLES = 1000  # FailureDetector.SAMPLE_SIZE
 MAX_LOCAL_PAUSE_US = 5_000_000  # FailureDetector.DEFAULT_MAX_PAUSE: after a gap this long in its own rounds a node convicts nobody for as long
 REDIAL_US = 3_000_000  # internode_tcp_connect_timeout (2 s) and the back-off before the next attempt (1 s at most)
 REFUSED_US = 1_000_000  # that back-off alone, where the attempt was refused at once
+SYN_AGAIN_US = 1_000_000  # TCP sends a connect attempt's SYN twice before the attempt is given up
+OWN_SYN_US = 250_000  # a connection that stands so soon after this node's own SYN is taken for the answer to it
 
 Heartbeat = tuple[int, int, int]  # endpoint, generation, version
 
@@ -136,6 +139,8 @@ class Gossiper:
         self.down_since = [0] * nodes  # when it was convicted, on this node's clock
         self.windows: list[ArrivalWindow | None] = [None] * nodes
         self.redialling = [False] * nodes
+        self.dialled = [0] * nodes  # when the last attempt began
+        self.held: list[list[Message] | None] = [None] * nodes  # gossip that waits until this node's own attempt would have succeeded
         self.last_round = 0
         self.last_pause = -MAX_LOCAL_PAUSE_US
 
@@ -175,8 +180,15 @@ class Gossiper:
 
     def _gossip_to(self, syn: GossipSyn, peers: list[int]) -> int:
         peer = peers[self.stream.below(len(peers))]
-        self.host.send(peer, syn)
+        self._send(peer, syn)
         return peer
+
+    def _send(self, peer: int, message: Message) -> None:
+        held = self.held[peer]
+        if held is None:
+            self.host.send(peer, message)
+        else:
+            held[:] = [m for m in held if type(m) is not type(message)] + [message]  # the newest of a kind says all
 
     def _maybe_gossip_to_seed(self, syn: GossipSyn, live: int, down: int) -> None:
         others = [n for n in self.seeds if n != self.host.node]
@@ -199,6 +211,7 @@ class Gossiper:
         """markDead: the peer is DOWN, and the connection is interrupted: what it still held is lost, and dialling begins anew."""
         self.alive[peer] = False
         self.down_since[peer] = self.host.now
+        self.held[peer] = []
         self.host.close(peer)
         self.redial(peer)
 
@@ -206,6 +219,7 @@ class Gossiper:
     def redial(self, peer: int) -> None:
         """Keep dialling until `connected`: an attempt is given up after 2 s, and the next follows within 1 s."""
         self.redialling[peer] = True
+        self.dialled[peer] = self.host.now
         self.host.connect(peer)
         self.host.set_timer(("redial", peer), REDIAL_US)
 
@@ -223,10 +237,31 @@ class Gossiper:
             self.redial(peer)
 
     def connected(self, peer: int) -> None:
-        """A connection with the peer stands."""
+        """A connection with the peer stands, whoever dialled it; what this node says to a peer that it had convicted waits for its own SYN."""
         if self.redialling[peer]:
             self.redialling[peer] = False
             self.host.cancel_timer(("redial", peer))
+        if self.held[peer] is not None:
+            wait = self._until_own_syn(self.host.now - self.dialled[peer])
+            if wait:
+                self.host.set_timer(("outbound", peer), wait)
+            else:
+                self.outbound(peer)
+
+    def _until_own_syn(self, since_attempt: int) -> int:
+        """How long until this node's next SYN to the peer; 0 where the last one has just been answered."""
+        for syn in (0, SYN_AGAIN_US, REDIAL_US):
+            if syn <= since_attempt <= syn + OWN_SYN_US:
+                return 0
+            if since_attempt < syn:
+                return syn - since_attempt
+        return 0
+
+    def outbound(self, peer: int) -> None:
+        """This node's own connection to the peer stands: what was held leaves."""
+        held, self.held[peer] = self.held[peer], None
+        for message in held or ():
+            self.host.send(peer, message)
 
     # ---- messages -----------------------------------------------------------------------------------------------------------------
     def on_syn(self, src: int, syn: GossipSyn) -> None:
@@ -240,13 +275,13 @@ class Gossiper:
                 states.append((endpoint, *own))
             elif own < other:
                 wanted.append((endpoint, *own))
-        self.host.send(src, GossipAck(tuple(states), tuple(wanted)))
+        self._send(src, GossipAck(tuple(states), tuple(wanted)))
 
     def on_ack(self, src: int, ack: GossipAck) -> None:
         """Take the states, send those wanted."""
         self._take(ack.states)
         if ack.wanted:
-            self.host.send(src, GossipAck2(tuple((e, self.generations[e], self.versions[e]) for e, _, _ in ack.wanted)))
+            self._send(src, GossipAck2(tuple((e, self.generations[e], self.versions[e]) for e, _, _ in ack.wanted)))
 
     def on_ack2(self, src: int, ack2: GossipAck2) -> None:
         """Take the states."""
@@ -268,11 +303,11 @@ class Gossiper:
                 self.alive[endpoint] = False
                 self.down_since[endpoint] = self.host.now
             if not self.alive[endpoint]:
-                self.host.send(endpoint, Echo())
+                self._send(endpoint, Echo())
 
     def on_echo(self, src: int, echo: Echo) -> None:
         """Here I am."""
-        self.host.send(src, EchoReply())
+        self._send(src, EchoReply())
 
     def on_echo_reply(self, src: int, reply: EchoReply) -> None:
         """realMarkAlive."""

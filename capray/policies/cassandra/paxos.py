@@ -1,10 +1,11 @@
-"""Lamport, "The part-time parliament" (1998), as Apache Cassandra 5.0's lightweight transactions run it (paxos_variant v1): consistency SERIAL.
+"""Lamport, "The part-time parliament" (1998), as Apache Cassandra 5.0's lightweight transactions run it (paxos_variant v1): SERIAL, LOCAL_SERIAL.
 
 Decides: what a compare-and-set and a serial read do, as coordinator and as acceptor: prepare, (repair what was left over), read, propose, commit.
 May not know: other keys; each partition is a Paxos register of its own.
 Sources: service.StorageProxy (doPaxos, beginRepairAndPaxos, proposePaxos, commitPaxos), service.paxos.PaxosState; serial reads propose an
 empty update since 4.0 (CASSANDRA-12126), so that a later one cannot see an earlier state.
 A write at SERIAL stands for `UPDATE ... IF <condition that holds>`: it reads, as any conditional update must, and then sets the value.
+LOCAL_SERIAL has only the replicas of the coordinator's data centre as participants, and is committed at LOCAL_QUORUM; commits go to all.
 A ballot is (microseconds, node): as TimeUUIDs are, ordered by time and unique.  A read at SERIAL that fails to reach a quorum fails.
 """
 
@@ -126,6 +127,7 @@ class Transaction:
         "deadline",
         "id",
         "key",
+        "participants",
         "phase",
         "promises",
         "read",
@@ -137,8 +139,12 @@ class Transaction:
         "votes",
     )
 
-    def __init__(self, number: int, request: int, key: str, value: Any, read: bool, replicas: list[int], deadline: int) -> None:
+    def __init__(
+        self, number: int, request: int, key: str, value: Any, read: bool, participants: list[int], replicas: list[int], deadline: int
+    ) -> None:
+        """participants: the replicas among which a quorum is needed; replicas: those of them that were alive when it began."""
         self.id = number
+        self.participants = participants
         self.request = request
         self.key = key
         self.value = value
@@ -238,21 +244,22 @@ class Paxos:
             self.host.send(src, SerialRow(m.id, self.host.cells.get(m.key, ABSENT), m.created))
 
     # ---- proposer -----------------------------------------------------------------------------------------------------------------
-    def begin(self, request: int, key: str, value: Any, read: bool) -> None:
-        """A client's conditional write, or its serial read: refused if no quorum of the replicas is alive."""
+    def begin(self, request: int, key: str, value: Any, read: bool, local: bool = False) -> None:
+        """A client's conditional write, or its serial read: refused if no quorum of the participants is alive (ReplicaPlans.forPaxos)."""
         host = self.host
-        everyone = host.replicas(key)
-        replicas = [n for n in everyone if host.gossiper.alive[n]]
-        if len(replicas) < quorum(len(everyone)):
+        here = host.datacenter(host.node)
+        participants = [n for n in host.replicas(key) if not local or host.datacenter(n) == here]
+        replicas = [n for n in participants if host.gossiper.alive[n]]
+        if len(replicas) < quorum(len(participants)):
             host.reply(request, "fail", None, "UNAVAILABLE")
             return
         deadline = host.now + host.settings.cas_contention_timeout_us
-        t = Transaction(host.new_id(), request, key, value, read, replicas, deadline)
+        t = Transaction(host.new_id(), request, key, value, read, participants, replicas, deadline)
         self.open[t.id] = t
         self._prepare(t)
 
     def _quorum(self, t: Transaction) -> int:
-        return quorum(len(self.host.replicas(t.key)))
+        return quorum(len(t.participants))
 
     def _next_phase(self, t: Transaction, phase: int) -> None:
         """Each phase waits for the write timeout at most; its number is a new one, so that late answers to an earlier one are ignored."""
@@ -366,20 +373,24 @@ class Paxos:
             elif t.cell[0] >= 0 and self.host.hints.should_hint(node):
                 self.host.hints.write(node, t.key, t.cell)
 
+    def _told(self, t: Transaction) -> list[int]:
+        """Those that a commit went to and that are still alive."""
+        return [n for n in self.host.replicas(t.key) if self.host.gossiper.alive[n]]
+
     def on_committed(self, src: int, m: Committed) -> None:
         """A quorum has applied it: an earlier transaction's, and this one begins; or this one's, and the client is told."""
         t = self.open.get(m.id)
         if t is None or t.phase != COMMIT:
             return
         t.votes[src] = NOTHING
-        if len(t.votes) >= self._quorum(t) and not t.answered:
+        if sum(node in t.votes for node in t.participants) >= self._quorum(t) and not t.answered:
             if t.repairing:
                 t.repairing = False
                 self._prepare(t)
                 return
             t.answered = True
             self.host.reply(t.request, "ok")
-        if len(t.votes) == len(t.replicas):
+        if all(node in t.votes for node in self._told(t)):
             del self.open[t.id]
             self.host.cancel_timer(("paxos", t.id))
 
@@ -406,7 +417,7 @@ class Paxos:
         if t is None:
             return
         if t.phase == COMMIT and t.cell[0] >= 0:
-            for node in t.replicas:
+            for node in self._told(t):
                 if node not in t.votes and node != self.host.node and self.host.hints.should_hint(node):
                     self.host.hints.write(node, t.key, t.cell)
         if t.answered:

@@ -9,6 +9,7 @@ as many as the level needs), net.RequestCallbacks (a reaper each half of the sma
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class PendingRead:
         self.candidates = candidates
         self.contacts: list[int] = []
         self.missing = missing  # [data centre, answers still needed]
-        self.sent: dict[int, int] = {}  # replica -> when it was asked; removed by its answer
+        self.sent: set[int] = set()  # replicas that were asked and have not answered
         self.answers: dict[int, tuple[int, Cell | None]] = {}  # replica -> digest, and the row where it was asked for
         self.stage = DIGESTS
         self.stale: list[int] = []
@@ -74,13 +75,12 @@ class Reads:
             settings.dynamic_snitch_reset_interval_us,
             settings.dynamic_snitch_badness_percent,
             below(settings.dynamic_snitch_update_interval_us),
+            below(settings.dynamic_snitch_reset_interval_us) if settings.past_age_us else 0,
         )
         timeout = settings.read_request_timeout_us
         self.percentile = LatencyPercentile(timeout // 2, timeout, below(timeout))
-        for _ in range(settings.past_reads):
-            self.percentile.add(0, 5_000)
-        for _ in range(below(2 * settings.past_read_timeouts + 1)):
-            self.percentile.add(0, timeout)
+        timeouts = below(2 * settings.past_read_timeouts[host.node] + 1) if settings.past_read_timeouts else 0
+        self.percentile.past(settings.past_age_us, {5_000: settings.past_reads, timeout: timeouts})
         self.tick_phase = below(settings.clock_tick_us)
         self.distance = {n: int(host.datacenter(n) != host.datacenter(host.node)) for n in range(host.nodes)}
 
@@ -138,14 +138,15 @@ class Reads:
         return [n for n in read.candidates if n not in contacts]
 
     def _send(self, read: PendingRead, node: int, only_digest: bool) -> None:
-        read.sent[node] = self.host.now
-        self.host.send(node, ReadRequest(read.id, read.key, only_digest, self.host.now))
+        read.sent.add(node)
+        self.host.send(node, ReadRequest(read.id, read.key, only_digest, read.started))
 
     def _read_here(self, read: PendingRead, only_digest: bool) -> None:
         """The coordinator's own replica is read within the process; the snitch learns of that too."""
         host = self.host
         cell = host.cells.get(read.key, ABSENT)
-        self.snitch.sample(host.now, host.node, self._measured(host.now, self.settings.local_stage_latency_us))
+        took = host.now + self._stage_latency(self.settings.local_stage_latency_us, 0) - read.started
+        self.snitch.sample(host.now, host.node, took // 1000)
         self._answer(read, host.node, digest(cell), None if only_digest else cell)
 
     def _await(self, read: PendingRead) -> None:
@@ -160,8 +161,8 @@ class Reads:
                 self.host.deadline(max(self.host.now, read.started + wait), SPECULATE, read.id)
 
     def _expect(self, read: PendingRead) -> None:
-        """From here on the reaper looks after this read's callbacks."""
-        self.awaited.append((self.host.now + self.settings.read_request_timeout_us, read.id))
+        """From here on the reaper looks after this read's callbacks; they expire with the client's request."""
+        insort(self.awaited, (read.started + self.settings.read_request_timeout_us, read.id))
         self.host.arm_reaper()
 
     # ---- answers ------------------------------------------------------------------------------------------------------------------
@@ -177,25 +178,29 @@ class Reads:
         read = self.pending.get(read_id)
         if read is None or src not in read.sent or self.host.expired(created, self.settings.read_request_timeout_us):
             return
-        self.snitch.sample(self.host.now, src, self._measured(read.sent.pop(src), self.settings.stage_latency_us))
+        read.sent.discard(src)
+        self.snitch.sample(self.host.now, src, self._remote_latency(read))
         if read.stage in (DIGESTS, ROWS):
             self._answer(read, src, its_digest, cell)
         elif not read.sent and read.stage == DONE:
             del self.pending[read_id]
 
-    def _measured(self, sent: int, stage_mean: int) -> int:
-        """Whole milliseconds, as the ticking clock has them, of an answer that comes now; with what the servers' thread pools add."""
-        tick: int = self.settings.clock_tick_us
-        passed = self.host.now + self._stage_latency(stage_mean) + self.tick_phase
-        return max(0, (passed // tick - (sent + self.tick_phase) // tick) * tick // 1000)
+    def _remote_latency(self, read: PendingRead) -> int:
+        """Whole milliseconds, towards zero, from the start of the client's request (a speculative or second round's answer counts the wait
+        before it) to the last tick of the sampled clock: below zero where a request starts and is answered within one tick."""
+        ended = self.host.now + self._stage_latency(self.settings.stage_latency_us, 3)
+        took: int = ended - (ended + self.tick_phase) % self.settings.clock_tick_us - read.started
+        return took // 1000 if took >= 0 else -(-took // 1000)
 
-    def _stage_latency(self, mean: int) -> int:
-        """Half of the mean, and a nearly exponential rest: the number of heads before the first tail, and a fraction, in units of ln 2."""
+    def _stage_latency(self, mean: int, burst: int) -> int:
+        """Half of the mean, and a nearly exponential rest: the number of heads before the first tail, and a fraction, in units of ln 2.
+        Where two servers' thread pools are passed one rest in eight is 2**burst times as long (the tail of 5.0.4 servers' own timings)."""
         if not mean:
             return 0
         bits = self.host.stream.bits()
-        heads = ((bits | 1 << 47) & -(bits | 1 << 47)).bit_length() - 1
-        return mean // 2 + ((heads << 16) + (bits >> 48)) * mean * 333 // 1000 // (1 << 16)
+        heads = ((bits | 1 << 44) & -(bits | 1 << 44)).bit_length() - 1
+        rest = ((heads << 16) + (bits >> 45 & 0xFFFF)) * mean * 333 // 1000 // (1 << 16)
+        return mean // 2 + (rest if bits >> 61 else rest << burst)
 
     def _answer(self, read: PendingRead, node: int, its_digest: int, cell: Cell | None) -> None:
         read.answers[node] = (its_digest, cell)
@@ -211,11 +216,16 @@ class Reads:
             self._merge(read)
 
     def _finish(self, read: PendingRead, cell: Cell) -> None:
+        if read.stage != REPAIRS:
+            self._count(read)
         read.stage = DONE
-        self.percentile.add(self.host.now, max(1, self.host.now - read.started))
         self.host.reply(read.request, "ok", cell[1])
         if not read.sent:
             del self.pending[read.id]
+
+    def _count(self, read: PendingRead) -> None:
+        """StorageProxy.readRegular: coordinatorReadLatency ends when the rows are there; what repairs take after that is not counted."""
+        self.percentile.add(self.host.now, max(1, self.host.now - read.started))
 
     # ---- digest mismatch ----------------------------------------------------------------------------------------------------------
     def _read_rows(self, digests: PendingRead) -> None:
@@ -262,8 +272,10 @@ class Reads:
         self._repair(read)
 
     def _repair(self, read: PendingRead) -> None:
-        """BlockingPartitionRepair: wait for as many writes as the level needs, less those contacted that need none."""
+        """BlockingPartitionRepair: wait for as many writes as the level needs, less those contacted that need none, until the read's own
+        timeout is over (BlockingReadRepair.awaitWrites)."""
         host = self.host
+        self._count(read)
         read.stage = REPAIRS
         unneeded = len(read.contacts) - len(read.stale)
         block = max(0, sum(count for _, count in host.read_needs) - unneeded)
@@ -278,7 +290,7 @@ class Reads:
         if read.missing[0][1] <= 0:
             self._finish(read, read.best)
             return
-        host.deadline(host.now + self.settings.write_request_timeout_us, REPAIR_TIMEOUT, read.id)
+        host.deadline(read.started + self.settings.read_request_timeout_us, REPAIR_TIMEOUT, read.id)
         wait = host.writes.percentile.threshold(host.now)
         if wait <= self.settings.write_request_timeout_us and self._uncontacted(read, read.contacts):
             host.deadline(host.now + wait, MORE_REPAIRS, read.id)
@@ -308,8 +320,9 @@ class Reads:
 
     def _time_out(self, read: PendingRead) -> None:
         """ReadTimeout.  Its latency counts: enough of them, and the percentile exceeds the timeout, which ends speculation."""
+        if read.stage != REPAIRS:
+            self._count(read)
         read.stage = DONE
-        self.percentile.add(self.host.now, self.host.now - read.started)
         self.host.reply(read.request, "fail", None, "ReadTimeout")
         if not read.sent:
             self.pending.pop(read.id, None)

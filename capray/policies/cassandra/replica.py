@@ -6,7 +6,8 @@ May not know: virtual time, links, faults, whether a peer is reachable.  Before 
 mean heartbeat interval, so some 20 s) nothing is refused: a request that lacks replicas hangs until WriteTimeout (2 s) or ReadTimeout (5 s).
 Sources: the LADIS paper's sections 5 and 6; the 5.0 sources that each part names; net.RequestCallbacks; recorded runs of 5.0.4 servers.
 Simplified: one table of one text column; the commit log is the only thing on disk (no memtable flush); writes to other data centres go to each
-replica and not through one forwarder; a node has one connection with each peer where Cassandra has six, so a large hint can delay gossip.
+replica and not through one forwarder; a node has one connection with each peer where Cassandra has six, so a large hint can delay gossip, and
+internode_tcp_user_timeout (30 s) is left out: conviction, at about 20 s, drops the connections first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from capray.policies.cassandra.messages import (
 from capray.policies.cassandra.paxos import Accepted, Commit, Committed, Paxos, Prepare, Promise, Propose, SerialRead, SerialRow
 from capray.policies.cassandra.reads import Reads
 from capray.policies.cassandra.repair import Repair, StreamedRows, SyncRequest, ValidationRequest, ValidationResponse
-from capray.policies.cassandra.settings import CassandraSettings
+from capray.policies.cassandra.settings import SERIAL_LEVELS, CassandraSettings
 from capray.policies.cassandra.writes import WRITE_TIMEOUT, Writes
 from capray.policies.ring import EVERY
 from capray.replica import Message, Replica, Request
@@ -178,8 +179,8 @@ class Cassandra(Replica):
     def on_request(self, request: Request) -> None:
         """A client of this node asks; this node coordinates.  Besides `read` and `write` it takes `delete`, which leaves a tombstone."""
         level = self.settings.read_consistency if request.f == "read" else self.settings.write_consistency
-        if level == "SERIAL":
-            self.paxos.begin(request.id, request.key, request.value, request.f == "read")
+        if level in SERIAL_LEVELS:
+            self.paxos.begin(request.id, request.key, request.value, request.f == "read", level == "LOCAL_SERIAL")
         elif request.f == "read":
             self.reads.begin(request.id, request.key)
         else:
@@ -222,6 +223,8 @@ class Cassandra(Replica):
             self.hints.page_due(what)
         elif name == "redial":
             self.gossiper.redial_due(what)
+        elif name == "outbound":
+            self.gossiper.outbound(what)
         elif name == "paxos":
             self.paxos.timed_out(what)
         elif name == "paxos-again":

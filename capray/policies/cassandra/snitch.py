@@ -5,7 +5,8 @@ May not know: who is alive, keys, messages.  It sees a peer only through the lat
 Sources: locator.DynamicEndpointSnitch (scores: median over the worst median, updated each 100 ms; badness threshold), codahale
 ExponentiallyDecayingReservoir(100, 0.75), metrics.DecayingEstimatedHistogramReservoir (buckets of factor 1.2, half-life 60 s),
 schema.speculativeRetry's 99p, ColumnFamilyStore.updateSpeculationThreshold (each read timeout, 5 s).
-Integers only: e**(0.75 t) is 2**(t / half-life) with half-life ln 2 / 0.75 s = 924,196 us, through a table of 64 steps.
+Integers only: e**(0.75 t) is 2**(t / half-life) with half-life ln 2 / 0.75 s = 924,196 us, through a table of 64 steps; t is in whole
+seconds of the clock, as the reservoir has it, so samples of one second weigh alike.
 Simplified: the weighted median is over all samples, where the real reservoir draws by priority which 100 of them stand for all.
 """
 
@@ -45,7 +46,7 @@ RESCALE_AT = 64  # half-lives
 
 
 class Reservoir:
-    """One replica's latencies in whole milliseconds; a sample weighs e**(0.75 t), t the seconds at which it came."""
+    """One replica's latencies in whole milliseconds; a sample weighs e**(0.75 t), t the whole seconds of the clock when it came."""
 
     __slots__ = ("base", "changed", "weights")
 
@@ -56,7 +57,7 @@ class Reservoir:
 
     def add(self, at: int, milliseconds: int) -> None:
         """A latency measured at `at` (microseconds)."""
-        whole, step = divmod(at * STEPS // HALF_LIFE_US, STEPS)
+        whole, step = divmod((at - at % 1_000_000) * STEPS // HALF_LIFE_US, STEPS)
         if self.base < 0:
             self.base = whole
         if whole - self.base > RESCALE_AT:
@@ -83,9 +84,11 @@ class Reservoir:
 class DynamicSnitch:
     """Sorts replicas by how they answered.  Scores change at multiples of `update_us` only; all samples go at multiples of `reset_us`."""
 
-    def __init__(self, node: int, nearest_first: bool, enabled: bool, update_us: int, reset_us: int, badness_percent: int, phase_us: int) -> None:
+    def __init__(
+        self, node: int, nearest_first: bool, enabled: bool, update_us: int, reset_us: int, badness_percent: int, phase_us: int, reset_phase_us: int = 0
+    ) -> None:
         """nearest_first: the snitch below puts the coordinator itself first, then its data centre (GossipingPropertyFileSnitch);
-        otherwise it keeps the ring's order (SimpleSnitch)."""
+        otherwise it keeps the ring's order (SimpleSnitch).  The phases say how long ago the last update and the last reset were due."""
         self.node = node
         self.nearest_first = nearest_first
         self.enabled = enabled
@@ -93,6 +96,7 @@ class DynamicSnitch:
         self.reset_us = reset_us
         self.badness_percent = badness_percent
         self.phase_us = phase_us
+        self.reset_phase_us = reset_phase_us
         self.reservoirs: dict[int, Reservoir] = {}
         self.scores: dict[int, int] = {}  # medians in milliseconds: all are divided by the same maximum, which changes no order
         self.slot = 0
@@ -119,7 +123,7 @@ class DynamicSnitch:
                     if reservoir.changed:
                         self.scores[peer] = reservoir.median()
                 self.changed = False
-        epoch = (now + self.phase_us) // self.reset_us
+        epoch = (now + self.reset_phase_us) // self.reset_us
         if epoch != self.epoch:
             self.epoch = epoch
             self.reservoirs.clear()
@@ -179,6 +183,13 @@ class LatencyPercentile:
         weight = ((GROWTH[step % 64] << (step // 64)) + (1 << 39)) >> 40
         self.buckets[bisect_left(OFFSETS, latency_us)] += weight
         self.total += weight
+
+    def past(self, age_us: int, counts: dict[int, int]) -> None:
+        """Latencies (microseconds -> how many) measured `age_us` before the clock's start."""
+        self.landmark = -age_us
+        for latency_us, count in counts.items():
+            self.buckets[bisect_left(OFFSETS, latency_us)] += count
+            self.total += count
 
     def _rescale(self, now: int) -> None:
         """Old weights are divided by what a weight has grown to, 2**(minutes since the landmark)."""

@@ -1,0 +1,174 @@
+"""The `cassandra` policy, a sentence of Apache Cassandra 5.0's manual a test: architecture/dynamo.adoc, managing/operating/hints.adoc, CQL reference.
+
+Five nodes, one key in each ring range (`key_number`): k0 on nodes 0 1 2, k1 on 1 2 3, k2 on 2 3 4, k3 on 3 4 0, k4 on 4 0 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.settings import CassandraSettings
+from capray.testing import FakeLink
+
+S = 1_000_000
+TWO_CENTRES: dict[str, Any] = {"strategy": "network_topology", "datacenters": 2, "replication_factor": 3}  # nodes 0 2 4 and 1 3 5
+
+
+def cluster(nodes: int = 5, **settings: Any) -> FakeLink:
+    link = FakeLink(Cassandra, nodes, CassandraSettings(partitioner="key_number", **settings))
+    link.run_for(2 * S)
+    return link
+
+
+def answered(link: FakeLink, node: int, f: str, key: str, value: Any = None) -> bool:
+    """Whether a request is answered `ok` within a second."""
+    number = link.request(node, f, key, value)
+    link.run_for(S)
+    return number in link.replies and link.replies[number].outcome == "ok"
+
+
+# ---- dynamo.adoc, "Tunable Consistency" -------------------------------------------------------------------------------------------
+LEVELS = {  # level -> the manual's sentence; which of {3 of 3, 2 of 3, 1 of 3, 0 of 3} replicas suffice for a write
+    "ANY": ("A single replica may respond, or the coordinator may store a hint.", (True, True, True, False)),  # the hint: after 2 s
+    "ONE": ("Only a single replica must respond.", (True, True, True, False)),
+    "TWO": ("Two replicas must respond.", (True, True, False, False)),
+    "THREE": ("Three replicas must respond.", (True, False, False, False)),
+    "QUORUM": ("A majority (n/2 + 1) of the replicas must respond.", (True, True, False, False)),
+    "ALL": ("All of the replicas must respond.", (True, False, False, False)),
+    "LOCAL_ONE": ("Only a single replica must respond.", (True, True, True, False)),
+    "LOCAL_QUORUM": ("A majority of the replicas in the local datacenter must respond.", (True, True, False, False)),
+    "EACH_QUORUM": ("A majority of the replicas in each datacenter must respond.", (True, True, False, False)),
+    "SERIAL": ("A majority takes part in each phase of Paxos.", (True, True, False, False)),
+    "LOCAL_SERIAL": ("The same, within the local datacenter.", (True, True, False, False)),
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_as_many_replicas_as_the_level_says_must_be_on_the_coordinators_side(level: Any) -> None:
+    """Coordinator 4 holds no replica of k0, whose replicas 2, 1, 0 are cut off one after the other; a read asks one level less than ANY."""
+    read = "ONE" if level == "ANY" else level
+    for lost, enough in enumerate(LEVELS[level][1]):
+        link = cluster(write_consistency=level, read_consistency=read, reads_sent_to="all")
+        link.cut([list(range(3 - lost, 3)), [*range(3 - lost), 3, 4]])
+        assert answered(link, 4, "write", "k0", "v") == enough
+        assert answered(link, 4, "read", "k0") == enough
+
+
+def test_write_operations_are_always_sent_to_all_replicas_regardless_of_consistency_level() -> None:
+    """dynamo.adoc: "Write operations are always sent to all replicas, regardless of consistency level." """
+    for level in ("ANY", "ONE", "QUORUM", "ALL", "LOCAL_ONE"):
+        link = cluster(write_consistency=level)
+        assert answered(link, 4, "write", "k0", "v") and link.values("k0")[:3] == ["v"] * 3
+
+
+def test_a_read_goes_to_enough_replicas_to_satisfy_the_level_and_speculative_retry_is_the_one_exception() -> None:
+    """dynamo.adoc: "The one exception to this is when speculative retry may issue a redundant read request to an extra replica if the original
+    replicas have not responded within a specified time window." """
+    for level, count in (("ONE", 1), ("QUORUM", 2), ("ALL", 3)):
+        link = cluster(read_consistency=level, dynamic_snitch=False)
+        answered(link, 4, "read", "k0")
+        assert sum("ReadRequest" in line for line in link.log) == count
+    link = cluster(read_consistency="QUORUM", dynamic_snitch=False, past_reads=1000)
+    link.run_for(5 * S)
+    link.cut([[1], [0, 2, 3, 4]])
+    assert answered(link, 4, "read", "k0")
+    assert [line for line in link.log if "4 -> 2 " in line and "ReadRequest" in line]  # asked 0 and 1 first
+
+
+def test_quorums_overlap_so_an_acknowledged_write_is_visible_to_the_next_read() -> None:
+    """dynamo.adoc: "If QUORUM is used for both writes and reads ... the quorums will overlap and the write will be visible to the read." """
+    link = cluster(write_consistency="QUORUM", read_consistency="QUORUM", hinted_handoff=False, speculative_retry="always")
+    for number, alone in enumerate((0, 1, 2)):
+        link.cut([[alone], [n for n in range(5) if n != alone]])
+        assert answered(link, 4, "write", "k0", f"v{number}")
+        link.heal()
+        link.run_for(8 * S)
+        assert all(link.wait(link.request(node, "read", "k0")).result == f"v{number}" for node in range(5))
+
+
+# ---- several data centres ---------------------------------------------------------------------------------------------------------
+def test_local_quorum_sees_the_latest_write_of_its_own_data_centre() -> None:
+    """dynamo.adoc: "reads are guaranteed to see the latest write from within the same datacenter." """
+    link = cluster(6, read_consistency="LOCAL_QUORUM", write_consistency="LOCAL_QUORUM", **TWO_CENTRES)
+    link.cut([[0, 2, 4], [1, 3, 5]])
+    assert answered(link, 0, "write", "k0", "even") and answered(link, 1, "write", "k0", "odd")
+    assert [link.wait(link.request(node, "read", "k0")).result for node in range(6)] == ["even", "odd"] * 3
+
+
+def test_local_one_never_asks_a_remote_data_centre_and_one_may() -> None:
+    """dynamo.adoc: "this also guarantees that read requests are not sent to replicas in a remote datacenter" ... "ONE will succeed if a single
+    replica is available in any datacenter." """
+    for level, found in (("LOCAL_ONE", False), ("ONE", True)):
+        link = cluster(8, read_consistency=level, speculative_retry="always", **TWO_CENTRES)
+        assert answered(link, 7, "read", "k0")  # held by 0 2 4 and 1 3 5
+        remote = [line for line in link.log if "ReadRequest" in line and any(f"7 -> {node} " in line for node in (0, 2, 4))]
+        assert bool(remote) == found
+        for node in (1, 3, 5):
+            link.crash(node)
+        link.run_for(30 * S)
+        assert answered(link, 7, "read", "k0") == found
+
+
+def test_local_serial_is_linearizable_in_each_data_centre_and_serial_needs_a_majority_of_all() -> None:
+    """CQL, "serial consistency level": SERIAL "ensures full linearizable serial consistency", LOCAL_SERIAL "only ensures it in the local
+    datacenter": with the data centres cut apart each goes on by itself, and after heal the later ballot stands everywhere."""
+    for level, goes_on in (("LOCAL_SERIAL", True), ("SERIAL", False)):
+        link = cluster(6, read_consistency=level, write_consistency=level, **TWO_CENTRES)
+        link.cut([[0, 2, 4], [1, 3, 5]])
+        assert [answered(link, node, "write", "k0", f"by {node}") for node in (0, 1)] == [goes_on] * 2
+        if goes_on:
+            assert [link.wait(link.request(node, "read", "k0")).result for node in range(6)] == ["by 0", "by 1"] * 3
+            link.heal()
+            link.run_for(40 * S)
+            assert [link.wait(link.request(node, "read", "k0")).result for node in range(6)] == ["by 1"] * 6
+
+
+# ---- hints.adoc -------------------------------------------------------------------------------------------------------------------
+def test_hints_carry_the_original_timestamp_so_they_cannot_overwrite_a_later_write() -> None:
+    """hints.adoc: "Since hints contain the original unmodified mutation timestamp, hint application is idempotent and cannot overwrite a future
+    mutation." """
+    link = cluster()
+    link.cut([[2], [0, 1, 3, 4]])
+    assert answered(link, 0, "write", "k0", "older")
+    link.run_for(3 * S)
+    link.heal()
+    link.run_for(S)
+    assert answered(link, 0, "write", "k0", "newer") and link.values("k0")[:3] == ["newer"] * 3
+    link.run_for(40 * S)
+    assert link.values("k0")[:3] == ["newer"] * 3 and any("HintMessage" in line for line in link.log)
+
+
+def test_a_hint_is_stored_after_the_write_timeout_though_the_client_has_its_answer() -> None:
+    """hints.adoc: "(t1): The client receives a quorum acknowledgement ... (t2): After the write timeout (default 2s), the coordinator decides that
+    replica_2 is unavailable and stores a hint to its local disk." """
+    link = cluster(write_consistency="LOCAL_QUORUM")
+    link.cut([[2], [0, 1, 3, 4]])
+    assert answered(link, 0, "write", "k0", "v") and not link.replica(0).hints.buffer
+    link.run_for(2 * S)
+    assert [target for target, _ in link.replica(0).hints.buffer] == [2]
+
+
+# ---- dynamo.adoc, "Ring Membership and Failure Detection" -------------------------------------------------------------------------
+def test_up_and_down_are_local_decisions_and_are_not_propagated() -> None:
+    """dynamo.adoc: "UP and DOWN state are local node decisions and are not propagated with gossip." A node that hears nobody convicts all; they,
+    who hear each other, convict it alone."""
+    link = cluster()
+    link.cut([[0], [1, 2, 3, 4]])
+    link.run_for(30 * S)
+    down = [[n for n in range(5) if not link.replica(node).gossiper.alive[n]] for node in range(5)]
+    assert down == [[1, 2, 3, 4], [0], [0], [0], [0]]
+
+
+def test_reads_are_not_routed_to_a_convicted_node_and_its_writes_are_hinted_at_once() -> None:
+    """dynamo.adoc: "the failure detector 'convicts' that node, at which point Cassandra will stop routing reads to it (writes will typically be
+    written to hints)"."""
+    link = cluster(speculative_retry="never")
+    link.cut([[0], [1, 2, 3, 4]])
+    link.run_for(30 * S)
+    before = len(link.log)
+    assert all(answered(link, 4, "read", "k0") for _ in range(5)) and answered(link, 4, "write", "k0", "v")
+    assert not [line for line in link.log[before:] if "-> 0" in line and ("ReadRequest" in line or "Mutation" in line)]
+    assert [target for target, _ in link.replica(4).hints.buffer] == [0]
