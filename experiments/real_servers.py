@@ -34,7 +34,8 @@ from capray.errors import duration_us, show_us, wrong
 from capray.experiment import main, parser, run_script
 from capray.faults import FIELD_DURATIONS, SHAPES, parse_groups
 from capray.figures.style import FAINT, INK, looks, style
-from capray.measures.phases import is_ok, kind_of
+from capray.measures.holdings import holdings
+from capray.measures.phases import FOREVER, is_ok, kind_of
 from capray.record import Operation, Record
 from capray.scenario import from_dict
 from capray.store import Results, Row
@@ -58,7 +59,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "zookeeper": ("zookeeper", {"tick_phase": "1.7s"}),  # the measured cuts came so late in the leader's tick
     "zookeeper_1s": ("zookeeper", {"tick_phase": "1.7s", "sessions": "shared"}),
     "zookeeper_sync": ("zookeeper", {"tick_phase": "1.7s", "read_mode": "sync"}),
-    "redis": ("capray.policies.redis.replica:Redis", {"down_after": "5s", "quorum": 3}),
+    "redis": ("redis", {"down_after": "5s", "quorum": 3}),
     "postgres": ("postgres", {}),
 }
 CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
@@ -310,7 +311,23 @@ def beside(record: Record) -> Row:
         out[f"min_last_ok_{kind[0]}"] = None if last is None else (last - cut) / SECOND
     if record.versions is not None:
         applied = {(version.key, version.value) for version in record.versions if version.kind == "apply"}  # `late` was never visible
+        if record.policy == "redis":
+            applied = kept_by_the_primary(record)
+            out["lost_writes"] = sum(op.type == "ok" and op.f == "write" and (op.key, op.value) not in applied for op in record.history)
         out["info_applied"] = sum(op.type == "info" and (op.key, op.value) in applied for op in record.history)
+    return out
+
+
+def kept_by_the_primary(record: Record) -> set[tuple[str, Any]]:
+    """What the history of the server that answers the final reads has: by that, the measured runs' script took a write for applied, or lost.  (A replica that
+    nobody has told to leave a deposed primary yet, its slot being taken, still keeps that one's branch, for up to failover-timeout; METRICS.md counts it.)"""
+    out: set[tuple[str, Any]] = set()
+    for key, found in (holdings(record) or {}).items():
+        answers = {op.result for op in record.history if op.final and op.key == key and op.type == "ok"}
+        held = {node: max((found.rank[write], write) for write, _, end in line if end == FOREVER)[1] for node, line in found.held.items() if any(end == FOREVER for *_, end in line)}
+        values = {number: value for value, number in found.number.items()}
+        kept = found.kept(frozenset(node for node, newest in held.items() if values[newest] in answers))
+        out |= {(key, values[write]) for write in kept}
     return out
 
 

@@ -28,7 +28,7 @@ from capray.store import Row
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import draw
 
-POLICY = "capray.policies.redis.replica:Redis"
+POLICY = "redis"
 CUTS = {"ci": ("10s", "30s"), "default": ("10s", "20s", "30s", "60s"), "full": ("10s", "15s", "20s", "30s", "45s", "60s", "120s")}
 SEEDS = {"ci": 3, "default": 8, "full": 50}
 SECOND = 1_000_000
