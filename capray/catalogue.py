@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
+import textwrap
 import typing
 from typing import Any
 
@@ -11,6 +15,7 @@ import msgspec
 from capray.errors import show_us, wrong
 from capray.policies import POLICIES, load
 from capray.replica import Replica
+from capray.scenario import accepted
 
 
 def settings_table(policy: type[Replica]) -> list[dict[str, Any]]:
@@ -33,7 +38,7 @@ def _unwrap(annotation: Any) -> tuple[str, str]:
     choices = typing.get_args(annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " | ".join(choices), meaning
-    return getattr(annotation, "__name__", str(annotation)), meaning
+    return accepted(annotation).removeprefix("a "), meaning
 
 
 def show_policies(name: str | None, as_json: bool) -> None:
@@ -44,15 +49,43 @@ def show_policies(name: str | None, as_json: bool) -> None:
     for one in names:
         policy = load(one)
         if as_json:
-            print(json.dumps({"policy": one, "claims": policy.claims, "source": _first_line(policy), "settings": settings_table(policy)}))
-            continue
-        print(f"{one}\n  {policy.claims}\n  {_first_line(policy)}")
-        for row in settings_table(policy):
-            print(f"    {row['setting']} = {row['default']}   ({row['accepts']})  {row['meaning']}")
-        print()
+            print(json.dumps({"policy": one, "claims": policy.claims, "source": source(policy), "settings": settings_table(policy)}))
+        else:
+            show(one, policy)
+    if not as_json:
+        print("Each is set by --set NAME=VALUE, or under [settings] of a scenario; a duration takes units (200ms, 10s, 5min, 3h), without one it is in microseconds.")
 
 
-def _first_line(policy: type[Replica]) -> str:
-    import sys
+def show(name: str, policy: type[Replica]) -> None:
+    """One policy for a reader; wrapped in a terminal, a line a setting elsewhere."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+    print(name)
+    for text in (policy.claims, source(policy)):
+        print(textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  "))
+    rows = settings_table(policy)
+    if not rows:
+        print("    (no settings)")
+    for row in rows:
+        meaning = re.sub(r"; (microseconds|us)(?=[,;]|$)", "", row["meaning"]) if row["accepts"] == "duration" else row["meaning"]
+        head = f"{row['setting']} = {_typed(row['default'])}   ({row['accepts']})  "
+        print(textwrap.fill(head + meaning, width, initial_indent="    ", subsequent_indent="        "))
+    print()
 
-    return (sys.modules[policy.__module__].__doc__ or "").strip().split("\n")[0]
+
+def _typed(default: Any) -> str:
+    """A default as a user would type it."""
+    if default is None or default == ():
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def source(policy: type[Replica]) -> str:
+    """What a policy follows: the first sentences of its module, to the end of a line."""
+    lines = []
+    for line in (sys.modules[policy.__module__].__doc__ or "").strip().split("\n"):
+        if not line:
+            break
+        lines.append(line)
+        if line.endswith("."):
+            break
+    return " ".join(" ".join(lines).split())

@@ -50,5 +50,5 @@ def show_us(us: int) -> str:
         if us and us % scale == 0 and us < 1000 * scale:
             return f"{us // scale}{unit}"
     if us >= 1_000_000:
-        return f"{us / 1_000_000:g}s"
+        return f"{us // 1_000_000}s" if us % 1_000_000 == 0 else f"{us / 1_000_000:g}s"
     return f"{us / 1000:g}ms" if us >= 1000 else f"{us}us"

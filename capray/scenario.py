@@ -11,7 +11,7 @@ import re
 import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -194,21 +194,42 @@ def settings_of(policy: type[Replica], given: dict[str, Any]) -> Settings:
         field = fields.get(name) or fields.get(name + "_us")
         if field is None:
             raise wrong("setting", name, f"one of {policy.name}'s: " + ", ".join(n.removesuffix("_us") for n in fields))
-        if field.name.endswith("_us"):
+        kind = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        typed = _typed(value, kind)
+        if field.name.endswith("_us") and typed is not None:
             out[field.name] = duration_us(int(value) if isinstance(value, str) and value.isdigit() else value, f"setting {name}")
             continue
         try:
-            out[field.name] = msgspec.convert(value, field.type, strict=False)
+            out[field.name] = msgspec.convert(typed, field.type, strict=False)
         except msgspec.ValidationError as error:
-            raise wrong(f"setting {name}", value, _accepts(field.type, error)) from None
+            raise wrong(f"setting {name}", value, accepted(kind) + _bounds(error)) from None
     return policy.Settings(**out)
 
 
-def _accepts(kind: Any, error: Exception) -> str:
-    choices = getattr(getattr(kind, "__origin__", kind), "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
+def _typed(value: Any, kind: Any) -> Any:
+    """What `--set NAME=VALUE` cannot write as it is: none, and several numbers as `1,2,3`."""
+    many = get_origin(kind) is tuple
+    if value == "none" and (many or type(None) in get_args(kind)):
+        return () if many else None
+    return value.split(",") if many and isinstance(value, str) else value
+
+
+def accepted(kind: Any) -> str:
+    """What a setting of this type takes, in words."""
+    choices = get_args(kind)
+    if get_origin(kind) is tuple:
+        return "whole numbers such as 1,2,3, or none"
+    if get_origin(kind) is Literal:
         return "one of " + ", ".join(choices)
-    return str(error)
+    if type(None) in choices:
+        return accepted(choices[0]) + ", or none"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
+
+
+def _bounds(error: Exception) -> str:
+    """msgspec's complaint about a number that is too small or too large."""
+    found = re.search(r"([<>]=?) ?(-?[0-9.]+)", str(error))
+    return f" {found[1]} {found[2]}" if found else ""
 
 
 # ---- from TOML ----------------------------------------------------------------------------------------------------------------------

@@ -213,3 +213,24 @@ def test_an_unnamed_preset_is_the_link_itself() -> None:
     ({"patience": "2s"}, 2_000_000), ({"patience_us": 7}, 7), ({"patience": "7"}, 7), ({"patience": 7}, 7)])
 def test_settings_take_units_or_microseconds(given: dict[str, Any], expected: int) -> None:
     assert settings_of(Knobby, given).patience_us == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("policy", "settings", "named"), [
+    ("etcd", {"pre_vote": "maybe"}, "setting pre_vote: 'maybe' is not accepted; it takes true or false, or none"),
+    ("redis", {"replica_priorities": "1,b"}, "setting replica_priorities: '1,b' is not accepted; it takes whole numbers such as 1,2,3, or none"),
+    ("redis", {"quorum": "x"}, "setting quorum: 'x' is not accepted; it takes a whole number"),
+    ("crdt", {"fanout": 0}, "setting fanout: 0 is not accepted; it takes a whole number >= 1"),
+    ("dynamo", {"client": "me"}, "setting client: 'me' is not accepted; it takes one of merging, last-write-wins"),
+])
+def test_a_setting_that_does_not_fit_is_told_in_words(policy: str, settings: dict, named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_dict({"policy": policy, "settings": settings})
+    assert str(caught.value) == named
+
+
+def test_settings_as_typed_on_a_command_line() -> None:
+    given = from_dict({"policy": "redis", "nodes": 3, "settings": {"replica_priorities": "100,0,50", "down_after": "5s"}}).policy_settings
+    assert (given.replica_priorities, given.down_after_us) == ((100, 0, 50), 5_000_000)
+    assert from_dict({"policy": "redis", "settings": {"replica_priorities": "none"}}).policy_settings.replica_priorities == ()
+    assert from_dict({"policy": "etcd", "settings": {"pre_vote": "none"}}).policy_settings.pre_vote is None
+    assert from_dict({"policy": "zookeeper", "settings": {"tick_phase": "none"}}).policy_settings.tick_phase_us is None
