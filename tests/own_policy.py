@@ -1,24 +1,21 @@
 """Primary copy with asynchronous replicas (Stonebraker 1979): node 0 orders the writes; every node reads its own copy."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from msgspec import Meta
 
-from capray.replica import ACK, WRITE, Message, Replica, Request, Settings
+from capray.replica import Message, Replica, Request, Settings
 
 
 class Forward(Message, frozen=True):
-    kind: ClassVar[int] = WRITE
     request: int
     key: str
     value: Any
 
 class Done(Message, frozen=True):
-    kind: ClassVar[int] = ACK
     request: int
 
 class Copy(Message, frozen=True):
-    kind: ClassVar[int] = WRITE
     key: str
     value: Any
     number: int
@@ -36,6 +33,7 @@ class PrimaryCopy(Replica):
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
         self.data: dict[str, Copy] = {}
+        self.waiting: set[int] = set()
 
     def on_start(self) -> None:
         self.role("leader" if self.node == 0 else "follower")
@@ -44,16 +42,24 @@ class PrimaryCopy(Replica):
         for copy in journal:
             self.store(copy)
         self.on_start()
+        for peer in (peer for peer in range(self.nodes) if peer != self.node):
+            self.connect(peer)
 
     def on_request(self, request: Request) -> None:
         if request.f == "read":
             self.reply(request.id, "ok", self.peek(request.key))
         else:
+            self.waiting.add(request.id)
             self.send(0, Forward(request.id, request.key, request.value))
             self.set_timer(("give up", request.id), self.settings.give_up_us)
 
     def on_timer(self, name: Any) -> None:
+        self.waiting.remove(name[1])
         self.reply(name[1], "info", error="no answer from the primary")
+
+    def on_connected(self, peer: int) -> None:
+        for copy in self.data.values() if self.node == 0 else ():
+            self.send(peer, copy)  # what the ended connection may have lost
 
     def on_message(self, src: int, message: Any) -> None:
         if isinstance(message, Forward):  # only node 0 gets these
@@ -65,7 +71,8 @@ class PrimaryCopy(Replica):
         elif isinstance(message, Copy):
             self.store(message)
             self.persist(message, sync=False)
-        else:
+        elif message.request in self.waiting:
+            self.waiting.remove(message.request)
             self.cancel_timer(("give up", message.request))
             self.reply(message.request, "ok")
 
