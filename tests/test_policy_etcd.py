@@ -549,3 +549,35 @@ def test_settings_that_etcd_would_refuse(given: dict[str, Any]) -> None:
 
 def test_pre_vote_is_set_by_a_word() -> None:
     assert scenario(settings={"pre_vote": "true"}).policy_settings.asks_first  # type: ignore[attr-defined]
+
+
+# ---- a restart, as its clients see it -------------------------------------------------------------------------------------------------------------
+def test_a_restarted_member_serves_no_client_before_it_was_published_through_the_log() -> None:
+    """server.go, publish: "publish registers server information into the cluster"; embed/serve.go waits for ReadyNotify: no serializable read goes back in time."""
+    link = cluster(3, read_consistency="serializable")
+    node = others(link, leader(link))[0]
+    link.wait(link.request(node, "write", "x", "old"))
+    link.crash(node, host=True)
+    link.wait(link.request(leader(link), "write", "x", "new"))
+    link.cut([[node]])
+    link.restart(node)
+    read = link.request(node, "read", "x")
+    link.run_for(20 * S)
+    assert read not in link.replies, "before 3.6 it waits for good"
+    link.heal()
+    assert link.wait(read).result == "new"
+
+
+def test_since_3_6_a_member_that_cannot_be_published_serves_what_it_has_after_five_seconds() -> None:
+    """embed/serve.go: "Set a timeout here so that the etcd server can continue to serve serializable read request"."""
+    link = cluster(3, read_consistency="serializable", version="3.6")
+    node = others(link, leader(link))[0]
+    link.wait(link.request(node, "write", "x", "old"))
+    link.run_for(S)
+    link.crash(node)
+    link.wait(link.request(leader(link), "write", "x", "new"))
+    link.cut([[node]])
+    link.restart(node)
+    begun = link.now
+    reply = link.wait(link.request(node, "read", "x"))
+    assert (reply.result, reply.at - begun) == ("old", 5 * S)

@@ -8,6 +8,8 @@ etcd-io/raft; etcd's documentation, "KV API guarantees" (linearizable unless a r
 Writes: a member proposes to the leader it knows (a follower by a MsgProp that nobody acknowledges).  While none is known, proposals wait at the
 member, also those that other members have forwarded.  A write is answered when its entry has been applied here.  A member gives it up after
 5 s + 2 election timeouts: its outcome is unknown.
+A restarted member serves no client before an entry of its own, its published attributes, has come back through the log (server.go, publish and
+ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before; 3.6 waits 5 s for that, then serves the store it has.
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
 them here.
 """
@@ -27,6 +29,7 @@ MAX_PENDING = 4096  # rafthttp/peer.go, maxPendingProposals: forwarded proposals
 TIMED_OUT = "etcdserver: request timed out"
 LEADER_FAILED = "etcdserver: request timed out, possibly due to previous leader failure"
 CONNECTION_LOST = "etcdserver: request timed out, possibly due to connection lost"
+PUBLISH = -1  # the request of an entry that publishes a member
 NOT_PROPOSED = "context deadline exceeded"
 LEADER_CHANGED = "etcdserver: leader changed"
 
@@ -49,6 +52,8 @@ class Etcd(Reads):
         self.known_lead = NONE
         self.elected_at = 0  # when this member last became leader
         self.replaying = False
+        self.published = -1  # when this restarted member asked to be published (-1: it serves clients)
+        self.unserved: list[tuple[int, Request]] = []  # clients that wait for that, and since when
         self.handlers.update({Propose: self.on_propose, LinkHeartbeat: self.on_link_heartbeat, Attach: self.on_attach, Attached: self.on_attached})
 
     def peek(self, key: str) -> Any:
@@ -65,6 +70,26 @@ class Etcd(Reads):
         self.replaying = False
         self.start_streams(connected=False)
         self.start_clock()
+        self.published = self.now
+        if self.settings.ready_patience_us:
+            self.set_timer("ready", self.settings.ready_patience_us)
+        self.publish()
+
+    def publish(self) -> None:
+        """Propose this member's attributes, again after each request timeout."""
+        self.set_timer("publish", self.settings.patience_us)
+        self.propose(-1, Entry(0, self.node, PUBLISH, "", self.published))
+
+    def serve_clients(self) -> None:
+        """The listener is served; who gave up meanwhile has hung up."""
+        self.published = -1
+        self.cancel_timer("publish")
+        self.cancel_timer("ready")
+        unserved, self.unserved = self.unserved, []
+        patience = self.settings.client_timeout_us
+        for since, request in unserved:
+            if not patience or self.now - since < patience:
+                self.on_request(request)
 
     def on_message(self, src: int, message: Any) -> None:
         self.heard[src] = self.now
@@ -94,6 +119,10 @@ class Etcd(Reads):
             self.fail_round(TIMED_OUT)
         elif name == "request-timeout":
             self.expire()
+        elif name == "publish":
+            self.publish()
+        elif name == "ready":
+            self.serve_clients()
         elif name[0] == "syn":
             self.ask_for_stream(name[1])
         elif self.asked[name[1]]:
@@ -119,6 +148,9 @@ class Etcd(Reads):
 
     # ---- requests --------------------------------------------------------------------------------------------------------------------
     def on_request(self, request: Request) -> None:
+        if self.published >= 0:
+            self.unserved.append((self.now, request))
+            return
         if request.f == "read":
             if self.settings.read_consistency == "serializable":
                 self.answer_read(request.id, request.key)
@@ -173,6 +205,10 @@ class Etcd(Reads):
     # ---- the store -------------------------------------------------------------------------------------------------------------------
     def apply(self, index: int, entry: Entry) -> None:
         if entry.node == NONE:
+            return
+        if entry.request == PUBLISH:
+            if entry.node == self.node and entry.value == self.published and not self.replaying:
+                self.serve_clients()
             return
         key = entry.key
         held = self.store.get(key)
