@@ -257,6 +257,20 @@ def test_without_a_rewind_two_primaries_stay() -> None:
     assert link.roles[0] == link.roles[1] == "leader"
 
 
+def test_a_commit_that_the_standby_had_when_the_cut_came_is_shown_by_the_old_primary_once_it_follows() -> None:
+    link = cluster(promotion="automatic", synchronous=True)
+    link.run_for(1 * S)
+    link.request(0, "write", "x", "in time")
+    while link.replica(1).log.lsn == 0:
+        link.run_for(10)
+    link.cut([[0], [1, 2]])
+    link.run_for(100 * S)
+    link.heal()
+    link.run_for(15 * S)
+    assert link.values("x")[:2] == ["in time", "in time"]
+    assert {each.node for each in link.versions if each.value == "in time" and each.kind == "apply"} == {0, 1}
+
+
 @pytest.mark.parametrize("node", [0, 1])
 def test_roles_and_branches_survive_a_crash_of_either_server(node: int) -> None:
     link = cluster(promotion="automatic")

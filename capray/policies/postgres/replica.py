@@ -416,6 +416,10 @@ class Postgres(Replica):
         """pg_rewind, and follow the new primary: the branch that it does not share is dropped, and every session ends."""
         for write in list(self.queries.values()):
             self.send(write.src, Result(write.id, "info" if write.lsn else "fail", None, TERMINATED))
+        shared = min(fork for later, fork in message.forks if later > self.log.timeline)
+        for lsn in sorted(lsn for lsn in self.commits if lsn <= shared):  # the standby had it, and its answer did not come
+            order, superseded = self.log.show(lsn)
+            self.applied(*self.log.entries[lsn - 1][1:], order, superseded)
         self.queries.clear()
         self.commits.clear()
         self.locks.clear()
