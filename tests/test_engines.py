@@ -76,7 +76,7 @@ def everything_at_once(nodes: int, start: int = S) -> tuple[Fault, ...]:
 
 
 def short(policy: str, nodes: int = 5, **other: object) -> Scenario:
-    fields = {"faults": everything_at_once(nodes), "duration_us": 8 * S, "quiet_us": S, "workload": Workload(rate=30, keys=3), **other}
+    fields = {"faults": everything_at_once(nodes), "duration_us": 8 * S, "quiet_us": S, "workload": Workload(rate=15, keys=3), **other}
     return Scenario(policy=policy, nodes=nodes, **fields).resolved()  # type: ignore[arg-type]
 
 
@@ -213,7 +213,7 @@ print([simulate(short(policy, 3), 4).digest() for policy in HERE], [simulate(dra
 
 def test_the_hash_seed_of_python_decides_nothing() -> None:
     printed = set()
-    for hash_seed in ("0", "1", "4242"):
+    for hash_seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         program = PROGRAM.format(tests=os.path.dirname(__file__))
         printed.add(subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout)

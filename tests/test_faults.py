@@ -114,8 +114,8 @@ def test_every_shape_is_accepted_from_two_nodes_on(shape: str) -> None:
 
 
 def test_durations_from_the_field() -> None:
-    software = sorted(draw_duration("cenic-software", seed) for seed in range(4000))
-    assert software[2000] == pytest.approx(2.7 * 60e6, rel=0.08) and software[3800] == pytest.approx(19.9 * 60e6, rel=0.12)
+    software = sorted(draw_duration("cenic-software", seed) for seed in range(1000))
+    assert software[500] == pytest.approx(2.7 * 60e6, rel=0.12) and software[950] == pytest.approx(19.9 * 60e6, rel=0.2)
     incidents = {draw_duration("incidents", seed) for seed in range(200)}
     assert incidents == {43_000_000, 90_000_000, 1_080_000_000, 3_600_000_000, 7_200_000_000, 18_000_000_000} and len(FIELD_DURATIONS) == 2
     assert draw_duration("incidents", 5) == draw_duration("incidents", 5)

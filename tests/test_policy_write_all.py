@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pytest
 from broken.write_all import NaiveWriteAll
 
@@ -16,6 +17,7 @@ from capray.testing import FakeLink
 from capray.trial import Trial
 
 S = 1_000_000
+FULL = bool(os.environ.get("CAPRAY_FULL"))
 
 
 def lines(link: FakeLink, *words: str) -> list[str]:
@@ -280,7 +282,7 @@ def trouble(policy: type[Replica], seed: int, steps: int = 60, nodes: int = 3) -
     return link
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(8 if FULL else 2))
 def test_linearizable_through_random_cuts_and_crashes_and_whole_after_them(block: int) -> None:
     answers = {"ok": 0, "fail": 0, "info": 0}
     for seed in range(block * 50, block * 50 + 50):
@@ -297,7 +299,7 @@ def test_linearizable_through_random_cuts_and_crashes_and_whole_after_them(block
     assert min(answers.values()) > 25, f"the trouble must bite: {answers}"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8 if FULL else 1))
 def test_linearizable_in_the_engine_under_cuts_of_all_shapes_and_crashes(seed: int) -> None:
     shapes = ["majority", "one-way", "ring", "bridge", "isolate", "halves"]
     cuts = tuple(Fault(at_us=(2 + 3 * i) * S, for_us=1_100_000 + 177_000 * i, shape=shape) for i, shape in enumerate(shapes))

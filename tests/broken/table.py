@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capray.checkers import CHECKERS, DEFAULT_BUDGET, MODELS
+from capray.measures.inconsistency import verdict
 from capray.metrics import measure
 from capray.record import Operation, Record
 from capray.scenario import read_toml
@@ -102,10 +103,16 @@ BUGS = (
 
 
 
-def kept(record: Record, keeps: str) -> bool:
-    """Whether a trial kept what a row's `keeps` says."""
-    column, sign, value = keeps.split()
-    found = FROM_HISTORY[column](record.history) if column in FROM_HISTORY else measure(record)[column]
+def broken_claims(record: Record, claims: Sequence[str]) -> list[str]:
+    """Those of `claims` (rows' `keeps`) that a trial did not keep."""
+    row: dict[str, Any] = {}
+    if not all(claim.split()[0] in FROM_HISTORY for claim in claims):
+        row = measure(record)
+    return [claim for claim in claims if not _holds(record, row, *claim.split())]
+
+
+def _holds(record: Record, row: dict[str, Any], column: str, sign: str, value: str) -> bool:
+    found = FROM_HISTORY[column](record.history) if column in FROM_HISTORY else row[column]
     assert found is not None, f"{column} was not measured"
     if sign == "<=":
         return bool(found <= int(value))
@@ -129,6 +136,7 @@ def _siblings(history: Sequence[Operation]) -> int:
 
 
 FROM_HISTORY: dict[str, Callable[[Sequence[Operation]], Any]] = {
+    "linearizable": verdict,
     "final_reads_alike": _alike,
     "siblings_final": _siblings,
     "sequential": lambda history: CHECKERS["sequential"](history, MODELS["register"], None, DEFAULT_BUDGET).status,
