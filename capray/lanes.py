@@ -31,7 +31,7 @@ Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, 
 class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
-    __slots__ = ("ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked")
+    __slots__ = ("ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked", "unacked_since")
 
     def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
         self.src = src
@@ -46,6 +46,7 @@ class Lane:
         self.last = -1  # when the newest message on it arrives: TCP keeps order
         self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
         self.unacked = 0  # bytes sent since acknowledgements are cut
+        self.unacked_since = 0  # when the first of them was sent
         self.fault = -1  # which fault made the first of them wait
         self.seen = (-1, -1)  # the state and spare for which `soonest` was worked out
         self.soonest = 0

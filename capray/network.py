@@ -52,7 +52,7 @@ class Network(Transport):
                 self._attempt(connection, arguments[1], t)
         elif what == "retransmit":
             lane = self.lanes[arguments[0]]
-            if lane.stuck and lane.stuck[0][7] == arguments[1] and not self._blocked(lane):
+            if lane.stuck and lane.stuck[0][7] == arguments[1] and not self._blocked(lane, t):
                 self._release(lane, t)
         elif what == "abort":
             self._give_up(t, *arguments)
@@ -157,7 +157,7 @@ class Network(Transport):
             lane = self.lanes[key]
             if not self.rows[lane.dst] >> lane.src & 1:
                 lane.unacked = 0
-            if not lane.stuck or self._blocked(lane):
+            if not lane.stuck or self._blocked(lane, t):
                 continue
             if self.cut_mode == "hold":
                 self._release(lane, t)

@@ -126,8 +126,10 @@ class Transport(Lanes):
             if entry[0] < ready:
                 entry = (ready, *entry[1:])
         if not lane.stuck and self.rows[lane.dst] >> lane.src & 1:
+            if not lane.unacked:
+                lane.unacked_since = entry[7]
             lane.unacked += entry[8]
-        if self._blocked(lane):
+        if self._blocked(lane, entry[7]):
             self._stop(entry, lane)
         elif lane.stuck:
             self._queue_behind(entry, lane)
@@ -136,11 +138,14 @@ class Transport(Lanes):
         else:
             self._deliver(entry, lane)
 
-    def _blocked(self, lane: Lane) -> bool:
-        """No packet gets through, or no acknowledgement does and the window is full."""
+    def _blocked(self, lane: Lane, t: int) -> bool:
+        """No packet gets through; or no acknowledgement does, and the window is full or the retransmission time-out has passed: from then on
+        only the first segment is sent, again and again (RFC 5681, 3.1: the loss window is one segment)."""
         if self.rows[lane.src] >> lane.dst & 1:
             return True
-        return lane.unacked > WINDOW_BYTES and self.cut_mode == "tcp" and bool(self.rows[lane.dst] >> lane.src & 1)
+        if not lane.unacked or self.cut_mode != "tcp" or not self.rows[lane.dst] >> lane.src & 1:
+            return False
+        return lane.unacked > WINDOW_BYTES or t >= lane.unacked_since + self.rto_us
 
     def _socket(self, entry: Entry, lane: Lane) -> int:
         """The earliest arrival that the pair's connection allows; -1 where the message was dropped or waits for a dial."""

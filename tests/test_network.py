@@ -195,15 +195,19 @@ def test_a_one_way_cut_stops_one_direction() -> None:
     assert [what for _, _, _, what in story.run(3 * S)] == ["01", "21"]
 
 
-def test_a_tcp_sender_whose_acknowledgements_are_cut_goes_on_to_the_window() -> None:
+@pytest.mark.parametrize("size, after", [(WINDOW_BYTES, 10 * MS), (1, 200 * MS)])
+def test_a_tcp_sender_whose_acknowledgements_are_cut_goes_on_to_the_window_or_its_time_out(size: int, after: int) -> None:
+    """RFC 5681, 3.1: "upon a timeout cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized segment": nothing new goes out then."""
     story = Story()
     cut = story.begin(S, shape="one-way")  # acknowledgements of 0 -> 1 travel 1 -> 0, which is cut
-    story.send(2 * S, 0, 1, "fits", size=WINDOW_BYTES)
-    story.send(3 * S, 0, 1, "too much", size=1)
-    assert story.run(5 * S) == [(2 * S + MS, 1, 0, "fits")]
+    story.send(2 * S, 0, 1, "fits", size=size)
+    if size == 1:
+        story.send(2 * S + after - 1, 0, 1, "in time", size=1)
+    story.send(2 * S + after, 0, 1, "too much", size=1)
+    assert [what for *_, what in story.run(5 * S)] == ["fits", "in time"][:1 + (size == 1)]
     story.end(6 * S + 1, cut)
     story.send(10 * S, 0, 1, "acknowledged again", size=WINDOW_BYTES)
-    assert story.run(20 * S) == [(3 * S + 6200 * MS + MS, 1, 0, "too much"), (10 * S + MS, 1, 0, "acknowledged again")]
+    assert story.run(20 * S) == [(2 * S + after + 6200 * MS + MS, 1, 0, "too much"), (10 * S + MS, 1, 0, "acknowledged again")]
     assert story.touched() == {"delayed": 1}
 
 
