@@ -419,24 +419,93 @@ TROUBLE: tuple[dict[str, Any], ...] = (
     {"kind": "crash-host", "nodes": [3], "at": "12s", "for": "2s"}, {"shape": "ring", "at": "13s", "for": "3s"}, {"kind": "pause", "nodes": [0], "at": "15s", "for": "2s"})
 
 
+def test_what_had_waited_for_a_leader_comes_into_its_journal_in_the_order_of_its_log() -> None:
+    """5.3: a log is replayed as it was written; a new leader appends an empty entry, then what its clients had waited with, in one handler."""
+    link = FakeLink(Etcd, nodes=3, sync_us=20_000)
+    link.run_for(3 * S)
+    old = leader(link)
+    link.cut([[old]])
+    while any(link.replica(n).lead != NONE for n in others(link, old)):
+        link.run_for(1000)
+    for i in range(4):
+        for node in others(link, old):
+            link.request(node, "write", "x", f"{node} {i}")
+    while leader(link) == old:
+        link.run_for(1000)
+    for i in range(4):
+        link.request(leader(link), "write", "x", f"then {i}")
+        link.run_for(5000)
+    link.run_for(S)
+    for node in others(link, old):
+        starts = [record.index for record in link.journal(node) if isinstance(record, Append)]
+        assert starts == sorted(starts) and len(starts) > 6
+
+
+class Figure3:
+    """Raft (ATC 2014), figure 3: "Raft guarantees that each of these properties is true at all times." """
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, int] = {}  # term -> node
+        self.led: dict[int, list[Entry]] = {}  # term -> its leader's log when last looked at
+        self.committed: list[Entry] = []  # the longest prefix that any member has held to be committed
+
+    def look(self, replicas: list[Any]) -> None:
+        for one in replicas:
+            log = one.log.entries
+            self.state_machine_safety(log[:one.commit])
+            if one.state == "leader":
+                self.election_safety(one.term, one.node)
+                self.leader_append_only(one.term, log)
+                self.leader_completeness(one.term, log)
+        for one in replicas:
+            for other in replicas[:one.node]:
+                self.log_matching(one.log.entries, other.log.entries)
+
+    def election_safety(self, term: int, node: int) -> None:
+        """ "at most one leader can be elected in a given term." """
+        assert self.leaders.setdefault(term, node) == node
+
+    def leader_append_only(self, term: int, log: list[Entry]) -> None:
+        """ "a leader never overwrites or deletes entries in its log; it only appends new entries." """
+        before, self.led[term] = self.led.get(term, []), list(log)
+        assert log[:len(before)] == before
+
+    def log_matching(self, one: list[Entry], other: list[Entry]) -> None:
+        """ "if two logs contain an entry with the same index and term, then the logs are identical in all entries up through the given index." """
+        shared = max((i + 1 for i, (a, b) in enumerate(zip(one, other)) if a.term == b.term), default=0)
+        assert one[:shared] == other[:shared]
+
+    def leader_completeness(self, term: int, log: list[Entry]) -> None:
+        """ "if a log entry is committed in a given term, then that entry will be present in the logs of the leaders for all higher-numbered terms." """
+        assert all(i < len(log) and log[i] == entry for i, entry in enumerate(self.committed) if entry.term < term)
+
+    def state_machine_safety(self, committed: list[Entry]) -> None:
+        """ "if a server has applied a log entry at a given index to its state machine, no other server will ever apply a different log entry for the same index." """
+        shared = min(len(committed), len(self.committed))
+        assert committed[:shared] == self.committed[:shared]
+        if len(committed) > shared:
+            self.committed = committed
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_under_cuts_crashes_and_pauses_it_is_linearizable_and_one_leads_a_term(seed: int) -> None:
-    """Figure 3: election safety, state machine safety."""
-    trial = Trial(scenario(faults=TROUBLE), seed)
-    leading: dict[int, set[int]] = {}
+def test_under_cuts_crashes_and_pauses_it_is_linearizable_and_figure_3_holds_at_all_times(seed: int) -> None:
+    trial, rules = Trial(scenario(faults=TROUBLE, settings={"pre_vote": "true"} if seed == 2 else {}), seed), Figure3()
     while trial.now < trial.scenario.end_us:
         trial.advance(trial.now + 50_000)
-        for node in trial.nodes:
-            if node.up and node.replica.state == "leader":  # type: ignore[attr-defined]
-                leading.setdefault(node.replica.term, set()).add(node.id)  # type: ignore[attr-defined]
+        rules.look([node.replica for node in trial.nodes])
     record = trial.record()
-    assert len(leading) > 1 and all(len(nodes) == 1 for nodes in leading.values())
+    assert len(rules.leaders) > 1 and len(rules.committed) > 300
     assert linearizable_register(record.history).status == "valid"
-    applied: dict[tuple[int, ...], Any] = {}
-    for version in record.versions or []:
-        assert applied.setdefault(version.order, version.value) == version.value
     finals = {(o.key, o.result) for o in record.history if o.final and o.type == "ok"}
     assert len(finals) == 2 and all(a <= b for a, b in pairwise(sorted({o.invoke for o in record.history})))
+
+
+def test_figure_3_tells_a_member_that_commits_on_too_few() -> None:
+    trial, rules = Trial(scenario(f"{CommitsOnTwo.__module__}:CommitsOnTwo", SPLIT, duration="16s"), 0), Figure3()
+    with pytest.raises(AssertionError):
+        while trial.now < trial.scenario.end_us:
+            trial.advance(trial.now + 50_000)
+            rules.look([node.replica for node in trial.nodes])
 
 
 def test_windows_and_one_loop_give_the_same_bytes() -> None:

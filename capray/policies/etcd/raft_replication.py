@@ -39,6 +39,7 @@ class Replication(Elections):
         self.progress: dict[int, Progress] = {}
         self.matches: list[int] = [0] * nodes  # a leader's: up to where each member's log agrees, on disk
         self.snapshot_at = 0  # applied_to at the newest snapshot
+        self.appended = False  # a leader: this handler has written entries of its own, not synced yet
         self.handlers.update({Append: self.on_append, AppendResponse: self.on_append_response, Heartbeat: self.on_heartbeat,
                               HeartbeatResponse: self.on_heartbeat_response, InstallSnapshot: self.on_snapshot, Persisted: self.on_persisted})
 
@@ -83,8 +84,16 @@ class Replication(Elections):
         before = Append(self.term, self.log.last, self.log.last_term, (entry,), self.commit)
         self.log.append(before.entries)
         self.append_to_all()
-        self.persist(before)
-        self.send(self.node, Persisted(self.term, self.log.last))
+        self.persist(before, sync=False)
+        self.appended = True
+
+    def sync_own(self) -> None:
+        """A handler is at its end: sync what it has appended.  Not sooner: what a handler records after a synced write waits for the disk, and a
+        second entry would come into the journal behind those of later handlers."""
+        if self.appended:
+            self.appended = False
+            self.persist(Committed(self.commit))
+            self.send(self.node, Persisted(self.term, self.log.last))
 
     def append_to_all(self) -> None:
         for peer in self.peers:
