@@ -7,6 +7,7 @@ Time is counted in ticks of the heartbeat interval, as etcd does, or (`election_
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from capray.policies.etcd.raft_messages import (
     HardState,
     Heartbeat,
     InstallSnapshot,
+    Persisted,
     PreVote,
     PreVoteResponse,
     Vote,
@@ -49,8 +51,13 @@ class Elections(Streams):
         self.elapsed = 0  # ticks since the election timer was restarted (a leader: since its last quorum check)
         self.timeout = 0  # after so many ticks this member stands
         self.led_at = 0  # own clock, when the leader was last heard
+        self.unsaved: list[Any] = []  # what this handler is to journal
+        self.syncs = 0  # how often this member has asked its disk for a sync
+        self.synced = 0  # the newest that is complete
+        self.held: deque[tuple[int, int, Message]] = deque()  # what waits for which sync: to whom, what
         self.handlers: dict[type[Message], Callable[[int, Any], None]] = {
-            PreVote: self.on_pre_vote, PreVoteResponse: self.on_pre_vote_response, Vote: self.on_vote, VoteResponse: self.on_vote_response}
+            PreVote: self.on_pre_vote, PreVoteResponse: self.on_pre_vote_response, Vote: self.on_vote, VoteResponse: self.on_vote_response,
+            Persisted: self.on_persisted}
 
     # ---- what later parts of the member add ----------------------------------------------------------------------------------------------
     def lead_begins(self) -> None:
@@ -184,16 +191,39 @@ class Elections(Streams):
         self.lead_begins()
 
     # ---- durability --------------------------------------------------------------------------------------------------------------------
-    def save(self, sync: bool = True) -> None:
+    def save(self) -> None:
         """Journal term and vote where they have changed."""
         if self.saved_term != self.term or self.saved_vote != self.vote:
             self.saved_term, self.saved_vote = self.term, self.vote
-            self.persist(HardState(self.term, self.vote), sync)
+            self.unsaved.append(HardState(self.term, self.vote))
 
     def answer(self, peer: int, message: Message) -> None:
-        """Send what promises durability: it waits for the disk."""
+        """Send what promises durability: it waits for the disk, also for what earlier handlers have written.  (A member's Ready loop saves before
+        it sends, etcdserver/raft.go: an append that brings nothing new would else acknowledge entries that are not on disk yet.)"""
         self.save()
-        self.post(peer, message)
+        number = self.syncs + bool(self.unsaved)
+        if number == self.synced:
+            self.post(peer, message)
+        else:
+            self.held.append((number, peer, message))
+
+    def finish(self) -> None:
+        """A handler is at its end: sync what it has written, all at once.  Not sooner: what a handler records after a synced write waits for the
+        disk, timers and further entries too, and so would come after those of later handlers."""
+        if self.unsaved:
+            for record in self.unsaved[:-1]:
+                self.persist(record, sync=False)
+            self.persist(self.unsaved[-1])
+            self.unsaved = []
+            self.syncs += 1
+            self.send(self.node, Persisted(self.term, self.log.last, self.syncs))
+
+    def on_persisted(self, src: int, message: Persisted) -> None:
+        """The disk has synced."""
+        self.synced = message.number
+        held = self.held
+        while held and held[0][0] <= self.synced:
+            self.post(*held.popleft()[1:])
 
     # ---- terms (5.1) -----------------------------------------------------------------------------------------------------------------
     def admit(self, src: int, message: Any) -> bool:
@@ -224,7 +254,8 @@ class Elections(Streams):
         """The election timeout has passed without a leader."""
         if self.settings.asks_first:
             self.become_pre_candidate()
-            self.ask(PreVote(self.term + 1, self.log.last, self.log.last_term))
+            for peer in self.peers:
+                self.post(peer, PreVote(self.term + 1, self.log.last, self.log.last_term))
             self.count(self.node, True)
         else:
             self.campaign()
@@ -232,13 +263,9 @@ class Elections(Streams):
     def campaign(self) -> None:
         """Ask everybody for their vote; one's own is on disk first (etcdserver/raft.go saves before it sends, but for a leader)."""
         self.become_candidate()
-        self.save()
-        self.ask(Vote(self.term, self.log.last, self.log.last_term))
-        self.send(self.node, VoteResponse(self.term, False))
-
-    def ask(self, request: Message) -> None:
         for peer in self.peers:
-            self.post(peer, request)
+            self.answer(peer, Vote(self.term, self.log.last, self.log.last_term))
+        self.answer(self.node, VoteResponse(self.term, False))
 
     def on_vote(self, src: int, message: Vote) -> None:
         if message.term != self.term and not self.admit(src, message):

@@ -164,11 +164,12 @@ class ReadIndexResponse(Message, frozen=True):
 
 
 class Persisted(Message, frozen=True):
-    """The leader to itself: its own log is on disk up to `index`."""
+    """A member to itself: its `number`th sync is complete, so that its log of `term` is on disk up to `index`."""
 
     kind: ClassVar[int] = ACK
     term: int
     index: int
+    number: int
 
 
 class LinkHeartbeat(Message, frozen=True):

@@ -39,9 +39,8 @@ class Replication(Elections):
         self.progress: dict[int, Progress] = {}
         self.matches: list[int] = [0] * nodes  # a leader's: up to where each member's log agrees, on disk
         self.snapshot_at = 0  # applied_to at the newest snapshot
-        self.appended = False  # a leader: this handler has written entries of its own, not synced yet
         self.handlers.update({Append: self.on_append, AppendResponse: self.on_append_response, Heartbeat: self.on_heartbeat,
-                              HeartbeatResponse: self.on_heartbeat_response, InstallSnapshot: self.on_snapshot, Persisted: self.on_persisted})
+                              HeartbeatResponse: self.on_heartbeat_response, InstallSnapshot: self.on_snapshot})
 
     # ---- what later parts of the member add ----------------------------------------------------------------------------------------------
     def apply(self, index: int, entry: Entry) -> None:
@@ -80,20 +79,11 @@ class Replication(Elections):
 
     def lead_append(self, entry: Entry) -> None:
         """Append one's own entry: it is sent out while it is being written."""
-        self.save(sync=False)
+        self.save()
         before = Append(self.term, self.log.last, self.log.last_term, (entry,), self.commit)
         self.log.append(before.entries)
         self.append_to_all()
-        self.persist(before, sync=False)
-        self.appended = True
-
-    def sync_own(self) -> None:
-        """A handler is at its end: sync what it has appended.  Not sooner: what a handler records after a synced write waits for the disk, and a
-        second entry would come into the journal behind those of later handlers."""
-        if self.appended:
-            self.appended = False
-            self.persist(Committed(self.commit))
-            self.send(self.node, Persisted(self.term, self.log.last))
+        self.unsaved.append(before)
 
     def append_to_all(self) -> None:
         for peer in self.peers:
@@ -121,7 +111,9 @@ class Replication(Elections):
         if not progress.active:
             return False
         progress.become_snapshot(self.applied_to)
-        if not self.post(peer, InstallSnapshot(self.term, self.applied_to, self.log.term(self.applied_to), self.rows())):
+        if self.open[peer]:
+            self.send(peer, InstallSnapshot(self.term, self.applied_to, self.log.term(self.applied_to), self.rows()))
+        else:
             progress.snapshot_failed()
         return True
 
@@ -150,11 +142,17 @@ class Replication(Elections):
             return
         if progress.state == REPLICATE:
             progress.become_probe()
-        elif progress.state == SNAPSHOT:
+        self.connection_lost(peer)
+
+    def connection_lost(self, peer: int) -> None:
+        """A snapshot, which travels by a request of its own, is not taken: ReportSnapshot."""
+        progress = self.progress.get(peer)
+        if progress is not None and progress.state == SNAPSHOT:
             progress.snapshot_failed()
 
     # ---- commitment ------------------------------------------------------------------------------------------------------------------
     def on_persisted(self, src: int, message: Persisted) -> None:
+        super().on_persisted(src, message)
         if self.state == LEADER and message.term == self.term:
             self.matches[self.node] = message.index
             if self.maybe_commit(message.index):
@@ -258,9 +256,9 @@ class Replication(Elections):
             return
         end = message.index + len(message.entries)
         if message.entries and self.log.merge(message.index, message.entries):
-            self.save(sync=False)
+            self.save()
+            self.unsaved.append(message)
             self.commit_to(min(message.commit, end))
-            self.persist(message)
         else:
             self.commit_to(min(message.commit, end))
         self.answer(src, AppendResponse(self.term, end))
@@ -273,8 +271,8 @@ class Replication(Elections):
                 self.commit_to(message.index)
             else:
                 self.take_snapshot(message)
-                self.save(sync=False)
-                self.persist(message)
+                self.save()
+                self.unsaved.append(message)
         self.answer(src, AppendResponse(self.term, self.commit))
 
     def take_snapshot(self, message: InstallSnapshot) -> None:

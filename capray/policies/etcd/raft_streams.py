@@ -112,6 +112,7 @@ class Streams(Replica):
             self.send(peer, Attach(0))
         else:
             self.syn_at[peer] = self.now
+            self.connection_lost(peer)
             self.close(peer)
             self.connect(peer)
 
@@ -136,6 +137,7 @@ class Streams(Replica):
     def on_connected(self, peer: int) -> None:
         """Either side's dial has been answered: whose, the younger SYN tells.  A writer is as lost as it was; a reader that had not hung up goes on."""
         self.open[peer] = True
+        self.connection_lost(peer)
         if self.writers[peer] == WRITER:
             self.writers[peer] = LOST_WRITER
         if self.listening[peer]:
@@ -155,6 +157,9 @@ class Streams(Replica):
             self.listening[peer] = False
             self.stop_dialling(peer)
             self.set_timer(("dial", peer), self.settings.dial_retry_us)
+
+    def connection_lost(self, peer: int) -> None:
+        """What was under way on the pair's connection did not arrive."""
 
     def unreachable(self, peer: int) -> None:
         """Raft is told that what was sent may be lost."""

@@ -98,7 +98,7 @@ class Etcd(Reads):
             self.save()
         if self.lead != self.known_lead:
             self.lead_changed()
-        self.sync_own()
+        self.finish()
 
     def on_link_heartbeat(self, src: int, message: LinkHeartbeat) -> None:
         """A stream lives."""
@@ -132,7 +132,7 @@ class Etcd(Reads):
             self.dial(name[1])
         if self.lead != self.known_lead:
             self.lead_changed()
-        self.sync_own()
+        self.finish()
 
     def lead_changed(self) -> None:
         """The member takes note of who leads, if anybody: what waited for a leader goes to it."""
@@ -163,7 +163,7 @@ class Etcd(Reads):
             self.set_timer("request-timeout", self.settings.patience_us)
         self.own[request.id] = self.now
         self.propose(self.now, Entry(0, self.node, request.id, request.key, request.value))
-        self.sync_own()
+        self.finish()
 
     def answer_read(self, request: int, key: str) -> None:
         self.reply(request, "ok", self.store.get(key, (None, 0))[0])
