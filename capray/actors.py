@@ -47,7 +47,7 @@ def start_ray(address: str | None = None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address is None:
-            ray.init(include_dashboard=False, **options)
+            ray.init(address="local", include_dashboard=False, **options)  # not a cluster that happens to run here
         else:
             _knock(address)
             ray.init(address=address, **options)

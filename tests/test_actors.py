@@ -61,7 +61,7 @@ def expected(jobs: list[tuple[int, Scenario, int]]) -> dict[int, str]:
 def one_ray() -> Iterator[None]:
     if ray.is_initialized():
         ray.shutdown()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
              runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1])}})
     yield
     ray.shutdown()

@@ -159,3 +159,18 @@ def test_the_threshold_between_t_and_bootstrap_is_the_stated_one(monkeypatch: py
     mean_interval(skewed(1, stats.BOOTSTRAP_FROM - 1))
     mean_interval(skewed(1, stats.BOOTSTRAP_FROM))
     assert used == [stats.BOOTSTRAP_FROM]
+
+
+def test_thousands_of_trials_take_little_memory_and_t_and_the_bootstrap_then_agree() -> None:
+    import tracemalloc
+
+    values = skewed(5, 1_000)
+    tracemalloc.start()
+    mean, low, high = mean_interval(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150_000_000 and low is not None and high is not None
+    half = t_point(999) * (sum((x - mean) ** 2 for x in values) / 999 / 1000) ** 0.5
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.15 * half)
+    many = mean_interval([*values, values[0]])
+    assert many.low is not None and many.high is not None and many.high - many.mean == pytest.approx(many.mean - many.low)  # symmetric: t

@@ -75,8 +75,7 @@ def tidy(rows: Iterable[Row]) -> list[Row]:
 
 def _filled(row: Row) -> Row:
     us = row.get("duration_us") or 0
-    return {
-        **row,
+    filled = {
         "label": str(row.get("label") or row.get("policy") or "?"),
         "nodes": row.get("nodes") or 0,
         "duration_us": us,
@@ -84,6 +83,8 @@ def _filled(row: Row) -> Row:
         "shape": str(row.get("shape") or ("none" if not us else "cut")),
         "seed": row.get("seed", 0),
     }
+    whole = all(name in row and row[name] == value for name, value in filled.items())
+    return row if whole else {**row, **filled}  # a sweep's rows are whole, and may be many
 
 
 def labels(rows: Iterable[Row]) -> list[str]:
