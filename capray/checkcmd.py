@@ -79,7 +79,7 @@ def check(
     except InputError as error:
         print(error, file=err)
         return 2
-    if len(files) > 1 or counts["valid"] != len(files):
+    if len(files) > 1:
         print(", ".join(f"{n} {status}" for status, n in counts.items() if n), file=err if json else out)
     return 2 if counts["refused"] else int(counts["invalid"] + counts["unknown"] > 0)
 

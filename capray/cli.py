@@ -100,19 +100,28 @@ def run(
     """Run one trial and measure it."""
     from capray.scenario import from_dict, read_toml
 
+    if seed < 0:
+        raise wrong("seed", seed, "a whole number of 0 or more")
     raw: dict[str, Any] = read_toml(scenario) if scenario else {}
     for name, value in (("policy", policy), ("nodes", nodes), ("link", link), ("disk", disk)):
         if value is not None:
             raw[name] = value
     if rate is not None:
-        raw["workload"] = {**raw.get("workload", {}), "rate": rate}
-    raw["settings"] = {**raw.get("settings", {}), **parse_settings(set_)}
+        raw["workload"] = {**_table(raw, "workload"), "rate": rate}
+    raw["settings"] = {**_table(raw, "settings"), **parse_settings(set_)}
     if partition is not None:
         raw["faults"] = [] if partition == "none" else [_partition(partition, at, for_, seed)]
     from capray.onetrial import run_one
     from capray.sweeping import command_line
 
     run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line(), shiviz, trace)
+
+
+def _table(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    found = raw.get(name, {})
+    if not isinstance(found, dict):
+        raise wrong(name, found, f"a table: [{name}]")
+    return found
 
 
 def _partition(shape: str, at: str, length: str, seed: int) -> dict[str, Any]:

@@ -18,15 +18,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from capray.differences import DEFAULT_MEASURES, Line, Thresholds, compare_rows, parse_thresholds
 from capray.engines import Where
 from capray.errors import wrong
 from capray.figures.style import show_value
 from capray.recorded import measured_again
-from capray.store import Results, Row, Rows, digest, in_order
-from capray.sweep import Sweep
+from capray.store import Results, Row, Rows, digest, in_order, placed
+from capray.sweep import sweep_of
 
 Manifest = dict[str, Any]
 MOST_SHOWN = 100  # lines of the table of what differs
@@ -78,14 +76,14 @@ def rerun(manifest: Manifest, directory: Path, engine: str, address: str | None)
         yield in_order(import_module(STUDIES[manifest["kind"]][0]).rerun(manifest, engine, address))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            yield run_shown(msgspec.convert(manifest["spec"], Sweep), Path(folder) / "again", Where(engine=engine, address=address), "")[1]
+            yield run_shown(sweep_of(manifest), Path(folder) / "again", Where(engine=engine, address=address), "")[1]
 
 
 def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Row:
     from capray.onetrial import only, row_of
-    from capray.scenario import Scenario
+    from capray.sweeping import scenario_of_row
 
-    scenario = msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
+    scenario = scenario_of_row(manifest, {})
     return row_of(scenario, manifest["spec"]["seed"], only(scenario, manifest["spec"]["seed"], engine, address))
 
 
@@ -109,7 +107,7 @@ def compare_directories(
     """Print the differences of two results directories; 1 where any point is told apart beyond its threshold (`only_worse`: for the worse), else 0."""
     a, b = Results(first), Results(second)
     one, other = _complete(a), _complete(b)
-    rows_a, rows_b = a.ordered(), b.ordered()
+    rows_a, rows_b = placed(a.ordered(), first), placed(b.ordered(), second)
     limits, wanted = parse_thresholds(threshold), list(measures) or list(DEFAULT_MEASURES)
     _known([*measures, *limits.own], rows_a, rows_b)
     table = compare_rows(rows_a, rows_b, list(dict.fromkeys([*wanted, *limits.own])), limits, _pairs(pairs), "recorded" not in (one["kind"], other["kind"]))

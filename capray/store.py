@@ -87,7 +87,7 @@ class Results:
             found = json.loads(self.manifest_path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise wrong("directory", str(self.path), f"a results directory with a readable manifest.json ({_short(error)})") from None
-        if not isinstance(found, dict) or "spec" not in found or "kind" not in found:
+        if not isinstance(found, dict) or not isinstance(found.get("spec"), dict) or "kind" not in found:
             raise wrong("directory", str(self.path), "a results directory written by capray")
         if found.get("format") != FORMAT:
             raise wrong("format", found.get("format"), f"format {FORMAT}, which this version of capray writes, in {self.manifest_path}")
@@ -285,6 +285,15 @@ def _schema(rows: Sequence[Row]) -> dict[str, Any]:
                 kinds.setdefault(name, set()).add(type(value))
     types = {frozenset({bool}): polars.Boolean, frozenset({int}): polars.Int64, frozenset({float}): polars.Float64, frozenset({int, float}): polars.Float64, frozenset(): polars.Null}
     return {name: types.get(frozenset(found - {type(None)}), polars.String) for name, found in kinds.items()}
+
+
+def placed(rows: Rows, directory: Path) -> Rows:
+    """The rows, each known to say where it stands.  Raises InputError for one that does not."""
+    for row in rows:
+        for name in ("label", "nodes", "duration", "seed"):
+            if name not in row:
+                raise wrong("directory", str(directory), f"results as capray writes them; its trial {row['key']!r} has no {name}")
+    return rows
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -282,12 +282,23 @@ def sweep_from_dict(raw: dict[str, Any], name: str) -> Sweep:
     return sweep
 
 
+def sweep_of(manifest: dict[str, Any]) -> Sweep:
+    """The sweep that a directory's manifest describes.  Raises InputError where it is none that this version reads."""
+    try:
+        return msgspec.convert(manifest["spec"], Sweep)
+    except msgspec.ValidationError as error:
+        raise InputError(f"manifest: its spec is no sweep that capray {__version__} reads ({error}); it was written by {manifest.get('version', 'an unknown version')}") from None
+
+
 def _sweep_units(raw: dict[str, Any]) -> dict[str, Any]:
     out = dict(raw)
     if "base" in out:
         out["base"] = with_units(out["base"])
     for part in ("grids", "variants"):
-        out[part] = [{**item, "base": with_units(item.get("base", {}))} for item in out.get(part, [])]
+        items = out.get(part, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise wrong(part, items, f"tables [[{part}]]")
+        out[part] = [{**item, "base": with_units(item.get("base", {}))} for item in items]
     for name in ("at", "after"):
         if name in out:
             out[name + "_us"] = duration_us(out.pop(name), name)

@@ -22,8 +22,8 @@ from capray.errors import InputError, wrong
 from capray.record import Record
 from capray.recorded import shown_runs
 from capray.scenario import Scenario
-from capray.store import Results, Row, Rows
-from capray.sweep import Sweep, points, run_sweep, scenario_of
+from capray.store import Results, Row, Rows, placed
+from capray.sweep import Sweep, points, run_sweep, scenario_of, sweep_of
 
 PLAIN_EVERY_S = 10.0
 COORDINATES = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
@@ -135,10 +135,13 @@ def point_of(group: list[Row]) -> dict[str, Any]:
 def scenario_of_row(manifest: dict[str, Any], row: Row) -> Scenario:
     """The scenario that a row was measured on, from its directory's manifest."""
     if manifest["kind"] == "run":
-        return msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
+        try:
+            return msgspec.convert(manifest["spec"]["scenario"], Scenario).resolved()
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise InputError(f"manifest: its spec is no scenario that this version of capray reads ({error})") from None
     if manifest["kind"] != "sweep":
         raise wrong("kind", manifest["kind"], "a directory of `capray run` or of a sweep")
-    sweep = msgspec.convert(manifest["spec"], Sweep)
+    sweep = sweep_of(manifest)
     for point in points(sweep):
         if (point.variant.label, point.nodes, point.duration) == (row["label"], row["nodes"], row["duration"]):
             return scenario_of(sweep, point, row["seed"])
@@ -160,7 +163,7 @@ def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, 
     """One trial of each variant for the report's timelines: the lowest seed at the duration nearest to 20 s, on the size nearest to five
     nodes; with the messages around the cut's beginning traced."""
     chosen: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda r: (abs(r["duration_us"] - 20_000_000), abs(r["nodes"] - 5), r["seed"])):
+    for row in sorted(rows, key=lambda r: (abs((r.get("duration_us") or 0) - 20_000_000), abs(r["nodes"] - 5), r["seed"])):
         chosen.setdefault(row["label"], row)
     out = []
     for label in sorted(chosen):
@@ -189,7 +192,7 @@ def draw(directory: Path) -> Path:
     from capray.report import write_report
 
     results = Results(directory)
-    manifest, rows = results.manifest(), results.rows()
+    manifest, rows = results.manifest(), list(placed(results.ordered(), directory))
     if not rows:
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
     study = manifest["spec"].get("study") or manifest["kind"]

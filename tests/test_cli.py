@@ -146,6 +146,13 @@ def test_policies_lists_claims_and_settings_with_their_meaning(monkeypatch, caps
     (["compare", "nowhere", "nowhere"], "nowhere"),
     (["policies", "oracle"], "oracle"),
     (["bench", "--only", "nothing"], "nothing"),
+    (["run", "--seed", "-1"], "seed"),
+    (["run", "--policy", ":"], "':'"),
+    (["run", "--policy", "abd", "--history", "no/such/place.jsonl"], "history"),
+    (["run", "--policy", "abd", "--shiviz", "no/such/place.log"], "place.log"),
+    (["run", "--policy", "abd", "--shiviz", "t.log", "--trace", "2s,1s"], "trace"),
+    (["import", "nowhere", "--out", "x"], "nowhere"),
+    (["export", "nowhere", "--history", "h.jsonl"], "nowhere"),
     (["frobnicate"], "frobnicate"),
 ])
 def test_a_wrong_request_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, named):
@@ -182,3 +189,22 @@ def test_help_starts_without_the_heavy_libraries():
     code = "import sys; sys.argv = ['capray', '--help']\nfrom capray import cli\ntry: cli.main()\nexcept SystemExit: pass\nprint([m for m in ('ray', 'plotly', 'scipy', 'polars', 'numpy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("spec", ["variants = 3", 'grids = ["a"]\nvariants = ["b"]', "seeds = 1", "base = 4\n" + SWEEP.lstrip(), SWEEP.replace("nodes = [3]", "nodes = 3"), SWEEP.replace('"2s"', '"2 parsecs"')])
+def test_a_sweep_that_is_not_one_is_refused_in_one_line_and_writes_nothing(monkeypatch, capsys, tmp_path, spec):
+    (tmp_path / "s.toml").write_text(spec)
+    status, _, err = call(monkeypatch, capsys, "sweep", tmp_path / "s.toml", "--engine", "local", "--out", tmp_path / "out")
+    assert status == 2 and len(err.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"format": 1, "kind": "sweep", "spec": 3}', '{"format": 99, "kind": "sweep", "spec": {}}',
+                                      '{"format": 1, "kind": "sweep", "spec": {}, "engine": "local", "digest": "x"}',
+                                      '{"format": 1, "kind": "run", "spec": {}, "engine": "local", "digest": "x"}'])
+@pytest.mark.parametrize("row", ['{"key": "a"}', "nonsense"])
+def test_a_directory_that_is_not_one_of_results_is_refused_in_one_line(monkeypatch, capsys, tmp_path, manifest, row):
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "trials.jsonl").write_text(row + "\n")
+    for command in (["report", tmp_path], ["reproduce", tmp_path], ["compare", tmp_path, tmp_path], ["export", tmp_path, "--history", tmp_path / "h.jsonl"]):
+        status, out, err = call(monkeypatch, capsys, *command)
+        assert status == 2 and not out and err.strip().splitlines()[1:] == [], (command, err)

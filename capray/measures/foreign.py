@@ -39,6 +39,12 @@ def real_server_index(folder: str | Path) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(run, dict) for run in found.values()):
+        raise InputError(f"{path}: it takes an object with one object a run")
+    for name, run in found.items():
+        for field in ("system", "variant", "D", "nodes", "minority", "majority", "t_cut", "t_heal"):
+            if field not in run:
+                raise InputError(f"{path}: run {name}: {field} is missing")
     return found
 
 

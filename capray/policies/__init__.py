@@ -38,10 +38,10 @@ def load(name: str) -> type[Replica]:
     module, _, attribute = place.partition(":")
     try:
         found_class = getattr(import_module(module), attribute)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # ValueError: an empty name
         raise InputError(f"policy: {name!r} is not accepted; its module cannot be imported ({error})") from None
     except AttributeError:
-        raise InputError(f"policy: {name!r} is not accepted; module {module} has no class {attribute}") from None
+        raise InputError(f"policy: {name!r} is not accepted; module {module} has no class {attribute or '(none is named)'}") from None
     if not (isinstance(found_class, type) and issubclass(found_class, Replica)):
         raise wrong("policy", name, "a subclass of capray.replica.Replica")
     return found_class
