@@ -40,7 +40,9 @@ class Cell(NamedTuple):
     @property
     def sharp(self) -> bool:
         """Whether some trial showed that no more than the promise holds."""
-        return self.held[CHAIN[0]] == "invalid" if self.claim.level == NONE else any(self.held[name] == "invalid" for name in ABOVE[self.claim.level])
+        return (
+            self.held[CHAIN[0]] == "invalid" if self.claim.level == NONE else any(self.held[name] == "invalid" for name in ABOVE.get(self.claim.level, CHAIN))
+        )
 
     @property
     def verdict(self) -> str:

@@ -48,7 +48,10 @@ class Cassandra(Replica):
     """One Cassandra node: coordinator for its clients, and replica of its ranges."""
 
     name = "cassandra"
-    claims = "AP at ONE or ANY: answers with what replicas it reaches, converges later; at QUORUM a minority times out (LADIS 2009, 5.0 manual)"
+    claims = (
+        "AP at ONE or ANY: answers with what replicas it reaches, converges later; at QUORUM a minority times out, and a key is linearizable while timestamps follow "
+        "real time; SERIAL is linearizable (LADIS 2009, 5.0 manual)"
+    )
     transport = "tcp"
     Settings = CassandraSettings
     MESSAGES = (

@@ -38,8 +38,8 @@ class Etcd(Reads):
     """One etcd member."""
 
     name = "etcd"
-    claims = ("CP: linearizable; a side without a quorum answers nothing but serializable reads, which may be stale without bound "
-              "(etcd documentation, KV API guarantees)")
+    claims = ("CP: linearizable; a side without a quorum answers nothing but serializable reads, which are sequential and may be stale without bound "
+              "(etcd documentation, KV API guarantees); lease reads may be stale while a cut-off or paused leader does not know (etcd-io/raft issue 166)")
     has_leader = True
     Settings = EtcdSettings
     MESSAGES = MESSAGES

@@ -106,7 +106,10 @@ class Postgres(Replica):
     """The primary and its standby on their nodes, a driver on every node."""
 
     name = "postgres"
-    claims = "one server: consistent, as available as it is reachable; a standby adds copies: asynchronous loses writes, synchronous stops them"
+    claims = (
+        "one server: consistent, as available as it is reachable; a standby adds copies: asynchronous loses acknowledged writes at failover, synchronous none, "
+        "but an old primary that nobody fenced goes on answering stale reads (manual 27.2.8, 27.3)"
+    )
     has_leader = True
     transport = "tcp"
     datagrams = False  # libpq and streaming replication are byte streams

@@ -42,8 +42,8 @@ class ZooKeeper(QuorumPeer):
 
     name = "zookeeper"
     claims = (
-        "writes linearizable, reads sequentially consistent: without a quorum no writes, and after syncLimit x tickTime no reads either "
-        "(ZooKeeper Programmer's Guide, Consistency Guarantees)"
+        "writes linearizable, reads sequentially consistent, after sync too where a deposed leader answers it: without a quorum no writes, and after "
+        "syncLimit x tickTime no reads either (ZooKeeper Programmer's Guide and Internals, Consistency Guarantees)"
     )
     has_leader = True
     transport = "tcp"
