@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capray.policies import ring
@@ -30,7 +30,6 @@ def test_initial_tokens_are_the_manuals_formula() -> None:
 
 
 @given(st.text(max_size=20), st.integers(1, 30))
-@settings(max_examples=200)
 def test_the_owner_is_the_first_node_clockwise_whose_token_is_not_below_the_keys(key: str, nodes: int) -> None:
     tokens = ring.initial_tokens(nodes)
     at_or_after = [n for n in range(nodes) if tokens[n] >= ring.token(key)]
@@ -52,7 +51,6 @@ def test_simple_strategy_takes_the_next_nodes_clockwise() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 40), st.integers(1, 30))
-@settings(max_examples=300)
 def test_network_topology_gives_each_data_centre_its_factor_and_repeats_a_rack_only_when_it_must(
     datacenters: int, racks: int, factor: int, first: int, extra: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capray.policies.cassandra.snitch import OFFSETS, DynamicSnitch, LatencyPercentile, Reservoir
@@ -19,7 +19,6 @@ def snitch(nearest_first: bool = False, enabled: bool = True, badness: int = 100
 
 
 @given(st.lists(st.tuples(st.integers(0, 500_000), st.integers(0, 40)), min_size=1, max_size=60))
-@settings(max_examples=200)
 def test_the_median_weighs_samples_by_e_to_the_three_quarters_per_whole_second(gaps: list[tuple[int, int]]) -> None:
     """ExponentiallyDecayingReservoir.update(value) passes currentTimeInSeconds(): samples of one second weigh alike."""
     reservoir, now, samples = Reservoir(), 5 * S, []
@@ -97,7 +96,6 @@ def test_switched_off_it_only_keeps_the_static_order() -> None:
 
 
 @given(st.lists(st.integers(100, 5_000_000), min_size=1, max_size=400))
-@settings(max_examples=100)
 def test_the_percentile_is_the_bucket_of_the_true_one(latencies: list[int]) -> None:
     p = LatencyPercentile(2_500_000, 5 * S, 0)
     for latency in latencies:

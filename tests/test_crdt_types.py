@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capray.policies import vector_clock as vc
@@ -41,7 +41,6 @@ def reached(name: str, script: list[tuple[int, int, int]]) -> list[Any]:
 
 
 @by_type
-@settings(max_examples=60, deadline=None)
 @given(script=steps, picks=st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)))
 def test_a_join_is_commutative_associative_idempotent_and_an_upper_bound(name: str, script: list[tuple[int, int, int]], picks: tuple[int, int, int]) -> None:
     empty, join, _ = TYPES[name]
@@ -53,7 +52,6 @@ def test_a_join_is_commutative_associative_idempotent_and_an_upper_bound(name: s
     assert join(join(a, b), a) == join(a, b)
 
 
-@settings(max_examples=60, deadline=None)
 @given(steps)
 def test_counters_and_sets_against_what_was_done(script: list[tuple[int, int, int]]) -> None:
     """A dumb twin: operations as a growing set of events, each replica with those that it has seen."""
@@ -101,7 +99,6 @@ def test_a_multi_value_register_keeps_concurrent_values_and_the_next_write_repla
 clocks = st.dictionaries(st.integers(0, 4), st.integers(1, 3)).map(lambda d: tuple((node, d[node], d[node]) for node in sorted(d)))
 
 
-@settings(max_examples=100, deadline=None)
 @given(clocks, clocks, clocks)
 def test_descent_is_a_partial_order_and_merge_its_least_upper_bound(a: vc.Clock, b: vc.Clock, c: vc.Clock) -> None:
     dumb = all(vc.counter(a, node) >= number for node, number, _ in b)
@@ -116,7 +113,6 @@ def test_descent_is_a_partial_order_and_merge_its_least_upper_bound(a: vc.Clock,
     assert vc.descends(higher, a) and not vc.descends(a, higher)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(clocks, max_size=6), st.randoms(use_true_random=False))
 def test_reconciling_keeps_what_nothing_descends_from_in_any_order(found: list[vc.Clock], order: Any) -> None:
     versions = [(clock, repr(clock), 0) for clock in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capray.measures.inconsistency import staleness
@@ -103,7 +103,6 @@ def histories(draw: st.DrawFn) -> list[Operation]:
     return ops
 
 
-@settings(max_examples=200, deadline=None)
 @given(histories())
 def test_stale_columns_agree_with_their_definition_word_for_word(ops: list[Operation]) -> None:
     found = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from broken.zookeeper import AckBeforeDisk, HalfIsEnough, HistoryIgnored, TruncationForgotten
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capray.errors import InputError
@@ -259,7 +259,6 @@ def test_how_a_learner_is_synchronised(leader: list[tuple[int, int]], peer: tupl
     assert shown == plan
 
 
-@settings(max_examples=150, deadline=None)
 @given(common=st.integers(0, 8), leader_more=st.integers(0, 12), peer_more=st.integers(0, 4), jump=st.booleans(), keep=st.integers(1, 10))
 def test_after_any_plan_the_learner_has_the_leaders_tree(common: int, leader_more: int, peer_more: int, jump: bool, keep: int) -> None:
     """"the follower ... accepts all transactions": whatever it had, its tree is then the leader's (property, against replaying the whole log)."""
