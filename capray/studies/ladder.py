@@ -29,6 +29,7 @@ from capray.checkers.pram import pram
 from capray.checkers.sequential import sequential, version_order
 from capray.checkers.sessions import sessions_verdicts
 from capray.checkers.verdict import Evidence, Verdict
+from capray.measures.holdings import holdings
 from capray.metrics import measure
 from capray.record import Operation, Record
 from capray.scenario import Scenario
@@ -163,8 +164,12 @@ def orders(record: Record) -> dict[tuple[str | None, Any], Any]:
     return found
 
 
-def reordered(record: Record) -> int:
-    """Acknowledged writes that the store ordered before one which had completed before they were asked for: acknowledged, and overwritten by the past."""
+def reordered(record: Record) -> int | None:
+    """Acknowledged writes that the store ordered before one which had completed before they were asked for: acknowledged, and overwritten by the past.
+    Null where some replica held siblings: their store orders writes in part only."""
+    keys = holdings(record)
+    if keys is None or any(found.siblings for found in keys.values()):
+        return None
     ordered = orders(record)
     writes = [op for op in record.history if op.f == "write" and op.type == "ok" and (op.key, op.value) in ordered]
     done = sorted(writes, key=lambda op: op.complete or 0)

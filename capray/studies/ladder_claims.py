@@ -157,8 +157,8 @@ PG_SYNC = (
 )
 PG_NO_FAILOVER = "one primary serves; the standby is not promoted while it hears it (PostgreSQL 15 manual, 27.2.8)"
 PG_STANDBY = (
-    "PostgreSQL 15 manual, 27.4.1: data on a standby takes time to arrive, so reads there may be older than on the primary, also a client's own writes; it replays "
-    "the primary's log in order"
+    "PostgreSQL 15 manual, 27.4.1: data on a standby takes time to arrive, so reads there may be older than on the primary, also than a client's own "
+    "writes; it replays the primary's log in order"
 )
 CRDT = "Shapiro et al., SSS 2011: strong eventual consistency, which promises convergence and no session; a client stays at its replica, whose state only grows"
 ABD = "Attiya, Bar-Noy, Dolev, JACM 1995; Lynch and Shvartsman, FTCS 1997: atomic register"

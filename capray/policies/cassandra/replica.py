@@ -49,8 +49,8 @@ class Cassandra(Replica):
 
     name = "cassandra"
     claims = (
-        "AP at ONE or ANY: answers with what replicas it reaches, converges later; at QUORUM a minority times out, and a key is linearizable while timestamps follow "
-        "real time; SERIAL is linearizable (LADIS 2009, 5.0 manual)"
+        "AP at ONE or ANY: answers with what replicas it reaches, converges later; at QUORUM a minority times out, and a key is linearizable while "
+        "timestamps follow real time; SERIAL is linearizable (LADIS 2009, 5.0 manual)"
     )
     transport = "tcp"
     Settings = CassandraSettings
