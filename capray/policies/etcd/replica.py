@@ -89,7 +89,7 @@ class Etcd(Reads):
         patience = self.settings.client_timeout_us
         for since, request in unserved:
             if not patience or self.now - since < patience:
-                self.on_request(request)
+                self.serve(request)
 
     def on_message(self, src: int, message: Any) -> None:
         self.heard[src] = self.now
@@ -153,6 +153,11 @@ class Etcd(Reads):
         if self.published >= 0:
             self.unserved.append((self.now, request))
             return
+        self.serve(request)
+        self.finish()
+
+    def serve(self, request: Request) -> None:
+        """A client asks."""
         if request.f == "read":
             if self.settings.read_consistency == "serializable":
                 self.answer_read(request.id, request.key)
@@ -163,7 +168,6 @@ class Etcd(Reads):
             self.set_timer("request-timeout", self.settings.patience_us)
         self.own[request.id] = self.now
         self.propose(self.now, Entry(0, self.node, request.id, request.key, request.value))
-        self.finish()
 
     def answer_read(self, request: int, key: str) -> None:
         self.reply(request, "ok", self.store.get(key, (None, 0))[0])
