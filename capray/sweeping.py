@@ -155,7 +155,7 @@ def replay(manifest: dict[str, Any], row: Row, trace_us: tuple[int, int] | None 
     scenario = scenario_of_row(manifest, row)
     record = simulate(scenario if trace_us is None else msgspec.structs.replace(scenario, trace_us=trace_us), row["seed"])
     if record.digest() != row["record"]:
-        raise InputError(f"trial {row['key']}: its digest is {record.digest()} now, {row['record']} in the table: this is another version of capray; run it again")
+        raise InputError(f"trial {row['key']}: its digest is {record.digest()} now, {row['record']} in the table: another version of capray made the row")
     return record
 
 
@@ -170,7 +170,11 @@ def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, 
         row = chosen[label]
         scenario = scenario_of_row(manifest, row)
         at = scenario.faults[0].at_us if scenario.faults else 0
-        record = replay(manifest, row, (max(0, at - 300_000), at + 900_000))
+        try:
+            record = replay(manifest, row, (max(0, at - 300_000), at + 900_000))
+        except InputError as error:  # the rows still stand, but this trial can no longer be shown
+            print(f"not drawn: {error}", file=sys.stderr)
+            continue
         out.append((f"{label}, {row['nodes']} nodes, cut {row['duration']}, seed {row['seed']}", record))
     return out
 

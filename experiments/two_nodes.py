@@ -24,8 +24,8 @@ NAMES = "AB"
 
 def tell(seen: list[dict[str, object]], cluster: Cluster, choice: str, step: str, operation: Operation) -> None:
     """Note what one client saw."""
-    answer = {"ok": "ok" if operation.f == "write" else f"ok: x = {operation.result}", "fail": f"refused ({operation.error})",
-              "info": f"unknown ({operation.error})"}[operation.type]
+    answer = {"ok": "ok" if operation.f == "write" else f"ok: x = {operation.result}",
+              "fail": "no answer in time" if operation.error == "timeout" else f"refused ({operation.error})", "info": f"unknown ({operation.error})"}[operation.type]
     seen.append({"choice": choice, "step": step, "client": NAMES[operation.node or 0], "at_us": operation.invoke, "took_us": (operation.complete or cluster.now) - operation.invoke,
                  "asked": "read x" if operation.f == "read" else f"write x = {operation.value}", "type": operation.type, "answer": answer,
                  "data": {NAMES[node]: value for node, value in cluster.data("x").items()}})
@@ -52,6 +52,25 @@ def story(choice: str, policy: str, settings: dict[str, object], cut_us: int, en
     return seen
 
 
+def moral(seen: list[dict[str, object]]) -> list[str]:
+    """What the story shows, from what was seen in it."""
+    writes = [line for line in seen if line["step"] == "cut" and str(line["asked"]).startswith("write")]
+    accepted = [line for line in writes if line["type"] == "ok"]
+    differed = next((line["data"] for line in seen if line["step"] == "cut" and len(set(line["data"].values())) > 1), None)  # type: ignore[attr-defined]
+    last = seen[-1]["data"]
+    told = [f"{len(writes) - len(accepted)} of {len(writes)} writes in the cut were refused" if len(accepted) < len(writes) else "every write in the cut was accepted"]
+    if differed is None:
+        told.append("A and B never held different values")
+    else:
+        both = next(line["data"] for line in reversed(seen) if line["step"] == "cut")
+        told.append("in conflict: " + ", ".join(f"{name} held {value}" for name, value in both.items()))  # type: ignore[attr-defined]
+        told.append("after heal " + ", ".join(f"{name} holds {value}" for name, value in last.items()) + ": the newest wins, the other is overwritten though its client was told ok")  # type: ignore[attr-defined]
+    lines = ["; ".join(told) + "."]
+    if any(line["step"] == "cut" and line["answer"] == "no answer in time" for line in seen):
+        lines.append("The read without an answer was sent across the cut: a coordinator asks its own replica first only where the dynamic snitch ranks it first.")
+    return lines
+
+
 def script() -> None:
     options = parser(__doc__ or "", engine="local")
     options.add_argument("--cut", default="10s", help="how long the two nodes are cut apart")
@@ -61,12 +80,15 @@ def script() -> None:
     for choice, policy, meaning, settings in CHOICES:
         if not given.json:
             print(f"\nChoose {choice} ({policy}): {meaning}")
-        for line in story(choice, policy, settings, cut_us, "actors" if given.engine == "actors" else "local", given.seed):
+        seen = story(choice, policy, settings, cut_us, "actors" if given.engine == "actors" else "local", given.seed)
+        for line in seen:
             if given.json:
                 print(json.dumps(line))
             else:
                 held = "  ".join(f"{name} holds {value}" for name, value in line["data"].items())  # type: ignore[attr-defined]
                 print(f"  {line['step']:7s} client of {line['client']}: {line['asked']:12s} -> {line['answer']!s:32s} in {show_us(line['took_us']):10s} {held}")  # type: ignore[arg-type]
+        for text in moral(seen) if not given.json else ():
+            print(f"  => {text}")
     if not given.json:
         print(flush=True)
     sys.stdout.flush()

@@ -367,3 +367,13 @@ def test_pngs_are_written_where_the_extra_and_a_browser_are(figures: dict[str, A
     if why:
         pytest.skip(why)
     assert [file.name for file in files] == ["triangle.png"] and files[0].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_lines_of_two_results_share_their_colour_and_no_two_of_many_lines_look_alike() -> None:
+    from capray.figures.style import hollow, looks
+
+    found = looks(["ap [old]", "ap [new]", "cp [old]", "cp [new]"])
+    old, new, other = found["ap [old]"], found["ap [new]"], found["cp [old]"]
+    assert old.colour == new.colour != other.colour and old.dash != new.dash and old.marker != new.marker == old.marker + "-dot"
+    assert (hollow("circle"), hollow("circle-dot")) == ("circle-open", "circle-open-dot")
+    assert len({(look.colour, look.marker) for look in looks([f"line {i}" for i in range(60)]).values()}) == 60

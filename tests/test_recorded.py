@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,18 @@ def test_real_servers_are_measured_as_their_index_says(tmp_path: Path) -> None:
     [row] = Results(tmp_path / "out").rows()
     assert (row["label"], row["duration"], row["stale_reads"]) == ("redis leader_cut", "10s", 89)
     assert measured_again(Results(tmp_path / "out").manifest(), tmp_path / "out") == [row]
+
+
+def test_a_trial_that_another_version_made_is_left_out_of_the_drawing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from capray.engines import Where
+    from capray.sweep import sweep_from_dict
+    from capray.sweeping import run_shown
+
+    spec = {"seeds": 1, "at": "1s", "after": "2s", "variants": [{"label": name, "policy": "abd"} for name in ("kept", "changed")],
+            "grids": [{"nodes": [3], "durations": ["0s", "1s"]}]}
+    run_shown(sweep_from_dict(spec, "tiny"), tmp_path / "out", Where(engine="local"), "")
+    trials = tmp_path / "out" / "trials.jsonl"
+    trials.write_text("".join(line if '"kept|' in line else re.sub(r'"record": "\w+"', '"record": "0000"', line) for line in trials.read_text().splitlines(True)))
+    page = draw(tmp_path / "out").read_text()
+    assert "not drawn: trial changed|3|1s|000000" in capsys.readouterr().err
+    assert "kept, 3 nodes, cut 1s, seed 0" in page and "changed, 3 nodes, cut 1s, seed 0" not in page

@@ -46,7 +46,7 @@ select, input, button { font: inherit; padding: 3px 6px; }
   font-variant-numeric: tabular-nums; }
 td:target, tr:target td { background: #fff6d6; } noscript { color: #D55E00; }
 @media (max-width: 640px) { body { padding: 14px 12px 60px; font-size: 14px; } dl.run { grid-template-columns: 1fr; } dl.run dd { margin-bottom: 6px; }
-  select, input { max-width: 100%; } }
+  .controls label, .controls select, input, #pickers { max-width: 88vw; } #pickers { display: flex; flex-wrap: wrap; gap: 4px; } }
 @media print { .controls, nav, #trials, .modebar { display: none; } h2 { break-after: avoid; } .plot, tr, dd { break-inside: avoid; }
   .scroll { overflow: visible; } body { max-width: none; } }
 """
