@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from capray.metrics import measure
 from capray.policies import ring
 from capray.policies.cassandra.hints import Hints
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
+from capray.scenario import from_dict
 from capray.streams import Stream
 from capray.testing import FakeLink
+from capray.trial import simulate
 
 S = 1_000_000
 MINORITY = [[0, 1], [2, 3, 4]]
@@ -460,3 +463,15 @@ def test_mutant_that_heeds_expired_writes_lets_a_write_land_after_heal_that_had_
     monkeypatch.setattr(Cassandra, "expired", lambda self, created, timeout: False)
     with pytest.raises(AssertionError):
         test_a_write_sent_into_a_cut_is_dropped_as_expired_when_tcp_delivers_it_and_the_hint_brings_it()
+
+
+def test_what_a_power_failure_takes_before_the_commit_log_was_synced_is_counted_as_lost() -> None:
+    """cassandra.yaml, commitlog_sync: periodic: writes are acknowledged at once and the log is synced every 10 s."""
+    faults = [{"kind": "crash-host", "nodes": [0, 1, 2], "at_us": 4_000_000, "for_us": 1_000_000}]
+    base = {"policy": "cassandra", "nodes": 3, "faults": faults, "duration_us": 8_000_000, "workload": {"rate": 10, "keys": 2}}
+    lost = {}
+    for sync in ("periodic", "batch"):
+        settings = {"commitlog_sync": sync, "read_consistency": "QUORUM", "write_consistency": "QUORUM"}
+        row = measure(simulate(from_dict({**base, "settings": settings}), 0))
+        lost[sync] = row["lost_writes"]
+    assert lost["batch"] == 0 and lost["periodic"] > 20

@@ -175,6 +175,9 @@ class Cassandra(Replica):
             elif record[0] == "generation":
                 generation = max(generation, record[1])
         self.hints.recover(journal)
+        self.applied("", None, (0,))  # what follows is all that the commit log kept
+        for key, cell in self.cells.items():
+            self.applied(key, cell[1], cells.order(cell))
         self.persist(("generation", generation + 1), sync=True)
         self.gossiper.restart(generation + 1)
         self.repair.start()
