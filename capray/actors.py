@@ -135,10 +135,9 @@ class NetworkActor:
     def _start(self, host: int) -> Any:
         first = host * self.nodes_per_actor
         last = first + self.nodes_per_actor - 1
-        name = self.title.replace("{}", f"node {first}" if first == last else f"nodes {first} to {last}")
         self.starts[host] = self.starts.get(host, 0) + 1
-        if self.starts[host] > 1:
-            name += f" start {self.starts[host]}"  # Ray frees a dead actor's name late
+        again = f" ({self.starts[host]})" if self.starts[host] > 1 else ""  # Ray frees a dead actor's name late
+        name = self.title.replace("{}", (f"node {first}" if first == last else f"nodes {first} to {last}") + again)
         options: dict[str, Any] = {"name": name} if self.title else {}
         return ray.remote(NodeActor).options(**PLACED, scheduling_strategy=machine_for(self.placement, host), **options).remote(name)
 

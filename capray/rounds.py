@@ -51,7 +51,7 @@ class NodeActor(NodeHost):
         self.leaving: list[tuple[int, int, bytes]] = []  # what ended trials left and has not been handed in
 
     def __repr__(self) -> str:
-        return self.title
+        return self.title or "node"
 
     def machine(self) -> str:
         """The Ray id of the machine that this actor is on."""
