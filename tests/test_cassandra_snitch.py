@@ -37,6 +37,14 @@ def test_the_median_weighs_samples_by_e_to_the_three_quarters_per_whole_second(g
     assert not smaller or max(smaller) < 0.5 + 0.02
 
 
+def test_samples_of_one_second_weigh_alike() -> None:
+    """currentTimeInSeconds(): by finer time the last would weigh 2.08 times a first one, and be the median."""
+    reservoir = Reservoir()
+    for at, value in ((5_000_000, 1), (5_000_001, 1), (5_990_000, 9)):
+        reservoir.add(at, value)
+    assert reservoir.median() == 1
+
+
 def test_old_samples_fade_so_that_one_time_out_after_5_s_of_silence_outweighs_them() -> None:
     reservoir = Reservoir()
     for i in range(30):
