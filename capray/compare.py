@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from capray.differences import DEFAULT_MEASURES, Line, Thresholds, compare_rows, parse_thresholds
+from capray.differences import Line, Thresholds, compare_rows, default_measures, parse_thresholds
 from capray.engines import Where
 from capray.errors import wrong
 from capray.figures.style import show_value
@@ -108,11 +108,12 @@ def compare_directories(
     a, b = Results(first), Results(second)
     one, other = _complete(a), _complete(b)
     rows_a, rows_b = placed(a.ordered(), first), placed(b.ordered(), second)
-    limits, wanted = parse_thresholds(threshold), list(measures) or list(DEFAULT_MEASURES)
+    limits = parse_thresholds(threshold)
+    wanted = list(measures) or default_measures(rows_a, rows_b)
     _known([*measures, *limits.own], rows_a, rows_b)
     table = compare_rows(rows_a, rows_b, list(dict.fromkeys([*wanted, *limits.own])), limits, _pairs(pairs), "recorded" not in (one["kind"], other["kind"]))
     if not table:
-        raise wrong("measure", " ".join(wanted), "a measure that both results have values of, in at least one point")
+        raise wrong("measure", " ".join(wanted[:6]), "a measure that both results have values of, in at least one point")
     if out is not None:
         from capray.report import write_comparison
 

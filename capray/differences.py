@@ -31,6 +31,7 @@ LOWER_IS_BETTER = (
     "stale", "versions_behind", "gamma", "read_your_writes", "monotonic", "writes_follow_reads", "lost_writes", "never_visible", "conflicts", "divergence",
     "convergence", "latency", "unanswered", "failover", "gap", "recovery", "read_p", "write_p", "messages_per_op", "bytes_per_op",
 )
+COORDINATES = ("key", "label", "policy", "nodes", "seed", "shape", "duration", "duration_us", "scenario", "record")
 NEAR = 0.05
 Line = dict[str, Any]
 Place = tuple[str, int, str]  # label, nodes, duration
@@ -148,6 +149,14 @@ def compare_rows(
 
 def _place(here: Place, there: Place) -> Line:
     return {"label": here[0] if here[0] == there[0] else f"{here[0]} -> {there[0]}", "nodes": here[1], "duration": here[2]}
+
+
+def default_measures(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
+    """What is compared unless something is asked for: of DEFAULT_MEASURES those that any row of both has; where there is none (a study has measures of
+    its own), every number of both."""
+    ours, theirs = ({name for row in rows for name, value in row.items() if isinstance(value, (int, float)) or name == "linearizable"} for rows in (a, b))
+    both = sorted(name for name in ours & theirs if name not in COORDINATES and not name.startswith("wall_"))
+    return [name for name in DEFAULT_MEASURES if name in both] or both
 
 
 def _told(measure: str, found: Difference, limit: float) -> Line:

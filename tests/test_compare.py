@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from capray import cli
-from capray.differences import Thresholds, compare_rows, parse_thresholds
+from capray.differences import Thresholds, compare_rows, default_measures, parse_thresholds
 from capray.errors import InputError
 from capray.store import FORMAT, Results
 
@@ -85,6 +85,12 @@ def test_labels_and_lengths_that_belong_together() -> None:
     assert one(ours, real)["second"] == 0.9  # a real cut of almost that length
     with pytest.raises(InputError):
         compare_rows(ours, rows([0.9], duration="11s", us=11 * S), ["availability"])
+
+
+def test_what_is_compared_unless_asked() -> None:
+    assert default_measures(rows([1.0]), rows([1.0])) == ["availability"]
+    study = rows([1.0], measure="leaderless_us")
+    assert default_measures(study, study) == ["leaderless_us"] and default_measures(study, rows([1.0])) == []
 
 
 def test_thresholds_as_they_are_typed() -> None:
