@@ -173,7 +173,7 @@ CAPTIONS = {
         "Availability against the length of the cut",
         "The share of intended operations that were answered ok before their deadline, of those due during the cut: all clients, those beside the "
         "nodes of the minority, those beside the "
-        "majority. At `no cut`: over the whole trial.",
+        "majority. At 'no cut': over the whole trial.",
         ("availability_during", "availability_during_minority", "availability_during_majority"),
     ),
     "inconsistency": Caption(
