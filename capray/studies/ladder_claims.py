@@ -318,4 +318,4 @@ CI_RUNGS = (
     "write-all",
     "one server",
 )
-CI_FAULTS = ("none", "leader cut", "pause + cut", "clock skew", "power failure", "drift + leader alone")
+CI_FAULTS = ("none", "leader cut", "bridge", "pause + cut", "clock skew", "power failure", "drift + leader alone")

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from capray.checkers import evidence
 from capray.checkers.linearizable import linearizable
 from capray.checkers.models import model_named
+from capray.errors import InputError
 from capray.figures.style import INK, style
 from capray.replay import replay_command
 from capray.reporting.page import write_page
@@ -171,15 +172,15 @@ def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Ce
     unknown = sum(row[f"holds_{name}"] == "unknown" for row in rows for name in LEVELS)
     untouched = sum(row.get("fault_touched_nothing") is True for row in rows)
     few = min(len(cell.rows) for cell in table)
+    chance = f"here below {3 / few:.2g}" if few > 3 else "which says nothing with so few"
     return (
         "<section id=reading><h2>How to read it</h2><p>Every policy met every fault, five nodes, two keys, ten operations a second and node; each "
         "whole history, last reads included, was "
         "judged level by level. A cell is the strongest level that held in <b>every</b> trial: one violation is a proof, and its trial can be "
         "replayed. That a level held says only that "
         f"so many trials ({few} or more a cell) did not break it: with n trials and no violation, the chance of one a trial is below 3/n with 95 % "
-        f"confidence (the rule of three), here below "
-        f"{min(1.0, 3 / few):.2g}. A verdict that ran out of its budget ({BUDGET} configurations) is unknown, never valid: {unknown} of "
-        f"{len(rows) * len(LEVELS)} verdicts; such a cell says "
+        f"confidence (the rule of three), {chance}. A verdict that ran out of its budget ({BUDGET} configurations) is unknown, never valid: "
+        f"{unknown} of {len(rows) * len(LEVELS)} verdicts; such a cell says "
         f"<i>at least</i> (&ge;). In {untouched} of {len(rows)} trials some fault touched no message. "
         f"What is promised, with its source, stands beside what was measured below.</p><p class=faint>Command: "
         f"<code>{html.escape(str(manifest.get('command', '')))}</code></p></section>"
@@ -291,7 +292,10 @@ def smallest_window(manifest: Mapping[str, Any], row: Row) -> str:
     """The smallest window that proves a trial not linearizable, from the trial run again."""
     from capray.sweeping import replay
 
-    history, register = replay(dict(manifest), row).history, model_named("register")
+    try:
+        history, register = replay(dict(manifest), row).history, model_named("register")
+    except InputError as error:  # made by another version: the row's own words must do
+        return f"<p class=faint>{html.escape(str(error))}</p>"
     found = evidence.explain(history, register, None, linearizable(history, register, None, BUDGET))
     return "" if found is None else f"<pre>{html.escape(evidence.text(history, found))}</pre>"
 
