@@ -6,7 +6,7 @@ outside the cut all go on writing to n1 until their own Sentinel names another, 
 the replicas on the minority's side, D is bounded by max-lag (10 s) + 1 s: acknowledgements of up to a second ago count, lags are whole seconds.
 The arithmetic leaves out the time from heal until the minority's Sentinels hear of the new primary (TCP's next try, 0 to 4 s): `within` allows
 5 %, and that time's writes; of a bound, 20 % below (and above, that time's writes after a cut of repl-timeout or more: then a replica that still follows the
-deposed primary dials it anew, is back first, and counts again as in touch).  `published` is null where the arithmetic says nothing: cuts not longer than the failover.
+deposed primary dials it anew, is back first, and counts again as in touch: real servers lost 301 in one of two such runs).  `published` is null where the arithmetic says nothing: cuts not longer than the failover.
 T is simulated too; with the settings of the measured run (down-after 5 s, quorum 3, no delay) it stands beside that run's 6.69 s, within 20 %.
 `measured`: the median of real runs, where there are any: reference/real_servers (10 s), and our own of Redis 7.0.15 with Sentinels in network namespaces, a Poisson
 process of 10 writes a second and client among as many reads.  They show the second or three after heal, too: 603 to 687 were lost after 30 s beside.
@@ -42,7 +42,7 @@ MEASURED_FAILOVER_S = 6.694  # reference/real_servers/index.json, redis_leader_c
 # (client placement, min-replicas, cut in s) -> acknowledged writes lost in each of the real runs; {2 | 3} of 5 nodes, down-after 5 s, quorum 3, 10 writes a second and client
 MEASURED_LOSSES = {
     ("beside", 0, 10): (192, 194, 197, 199, 204), ("beside", 0, 20): (368, 383, 398, 422, 432), ("beside", 0, 30): (603, 623, 626, 662, 687), ("beside", 0, 60): (1242, 1271),
-    ("beside", 0, 90): (1835,), ("beside", 2, 10): (190,), ("beside", 2, 30): (204, 218), ("outside", 0, 20): (607,), ("outside", 0, 30): (864,),
+    ("beside", 0, 90): (1835,), ("beside", 2, 10): (190,), ("beside", 2, 30): (204, 218), ("beside", 2, 60): (180, 301), ("outside", 0, 20): (607,), ("outside", 0, 30): (864,),
 }
 BASELINE = "failover"  # the variant that T is measured on: clients beside their nodes, no min-replicas
 

@@ -127,6 +127,22 @@ def test_a_waiting_commit_holds_its_rows_lock() -> None:
     assert [each.value for each in link.versions if each.node == 0] == ["a", "b"]
 
 
+def test_a_commit_whose_client_went_away_without_a_cancel_goes_on_waiting() -> None:
+    """Seen on 15.18: psql killed, its backend still in wait_event SyncRep, the row locked, the old value read; recovery from a crash shows the new one."""
+    link = cluster(synchronous=True, query_timeout_us=60 * S)
+    ask(link, 0, "write", value="old")
+    link.cut([[1], [0, 2]])
+    link.request(2, "write", "x", "orphan")
+    link.run_for(S // 2)
+    link.crash(2)
+    after = link.request(0, "write", "x", "next")
+    link.run_for(20 * S)
+    assert after not in link.replies and ask(link, 0, "read") == ("ok", "old")
+    link.heal()
+    link.run_for(5 * S)
+    assert link.replies[after].outcome == "ok" and [v.value for v in link.versions if v.node == 0] == ["old", "orphan", "next"]
+
+
 @pytest.mark.parametrize("host", [False, True])
 def test_a_commit_that_waited_for_the_standby_when_the_primary_crashed_is_committed(host: bool) -> None:
     """27.2.8.1: after a crash "waiting transactions will be marked fully committed once the primary database recovers"."""

@@ -5,6 +5,7 @@ A write takes its row's lock; its record is flushed on the primary and streamed 
 lock passes on.  With a synchronous standby the commit first waits for it (`synchronous_commit`: on = flushed there, remote_write,
 remote_apply; local = no wait), however long: "commits will wait"; reads go on.  A wait that its client cancels is over: "the transaction has
 already committed locally, but might not have been replicated" (27.2.8; the client was told `info`); so it is for one that a crash interrupts.
+A client that goes away without a cancel leaves its commit waiting, lock held.  All of this was also seen on a PostgreSQL 15.18, step by step.
 The standby flushes, then replays; it may show a commit before the primary does (`standby_reads`).
 Promotion: `manual`: an operator does it at `promote_at` (0: never).  `automatic`: the standby's own manager, after the primary was silent for
 `failover_timeout`, as repmgrd without a witness: nobody fences the old primary, so two primaries may take writes (27.3: "a system for
