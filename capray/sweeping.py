@@ -128,7 +128,8 @@ def point_of(group: list[Row]) -> dict[str, Any]:
     point: dict[str, Any] = {name: first[name] for name in ("label", "policy", "shape", "nodes", "duration")}
     for name in first:
         if name not in COORDINATES and not name.startswith("wall_"):
-            point[name] = summary([row.get(name) for row in group])
+            found = summary([row.get(name) for row in group])
+            point[name] = {part: found[part] for part in ("mean", "low", "high", "trials")}
     return point
 
 

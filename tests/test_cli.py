@@ -82,7 +82,10 @@ def test_sweep_prints_a_line_a_point_and_then_the_digest_and_goes_on_by_itself(m
     status, out, err = call(monkeypatch, capsys, *arguments)
     *points, last = map(json.loads, out.splitlines())
     assert status == 0 and len(points) == 4 and last["trials"] == 8 and "8/8" in err
-    assert set(points[0]["availability"]) >= {"mean", "low", "high", "trials"} and points[0]["availability"]["trials"] == 2
+    assert points[0]["availability"]["trials"] == 2 and set(last) == {"digest", "trials", "directory"}
+    measures = {name: value for name, value in points[0].items() if name not in ("label", "policy", "shape", "nodes", "duration")}
+    assert all(set(value) == {"mean", "low", "high", "trials"} for value in measures.values())
+    assert measures["convergence_us"] == {"mean": None, "low": None, "high": None, "trials": 0}  # no cut, no heal: null, never 0
     assert json.loads(call(monkeypatch, capsys, *arguments)[1].splitlines()[-1])["digest"] == last["digest"]
 
 
