@@ -145,7 +145,7 @@ def sweep(
     max_seeds: Annotated[int | None, typer.Option(help="The most that --until-interval adds up to (default: 20 x the seeds at first).")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Trials in flight at once on the actors (default: capray.engines.DEFAULT_IN_FLIGHT).")] = None,
     nodes_per_actor: Annotated[int, typer.Option(help="Simulated nodes that one node actor hosts.")] = 1,
-    fleets: Annotated[str, typer.Option(help="Network actors, each with its node actors, side by side: auto (by the cluster's processors) or a number.")] = "auto",
+    fleets: Annotated[str, typer.Option(help="Network actors with their node actors, side by side: auto (by the processors) or a number.")] = "auto",
     placement: Annotated[str, typer.Option(help="A fleet's actors on one machine (pack), or over the machines (spread).")] = "pack",
     json_: Json = False,
 ) -> None:

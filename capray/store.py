@@ -7,8 +7,9 @@ Decides: what a results directory holds, when it may be continued, and its diges
     table.csv table.parquet   the same rows, sorted, when the sweep is complete
     figures/ report.html      what `capray report` draws
 A killed sweep leaves a valid directory: a last line that was cut short is dropped when it is continued.  What was appended survives the end of the process at
-once, the end of the machine after a second (SYNC_EVERY_S).  A disk that is full is one line, and leaves nothing half-written.  Rows are read from the file when
-they are needed and never all held in memory.  The digest covers the rows' coordinates, record digests and measurements, in a fixed order: not wall times, not the engine.
+once, the end of the machine after a second (SYNC_EVERY_S).  A disk that is full is one line, and leaves nothing half-written.  Rows are read from the
+file when they are needed and never all held in memory.  The digest covers the rows' coordinates, record digests and measurements, in a fixed order: not
+wall times, not the engine.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ class Results:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            raise InputError(f"out: {str(self.path)!r} cannot be written ({error.strerror}); what was finished is kept: the same command goes on once it can be") from None
+            kept = "what was finished is kept: the same command goes on once it can be"
+            raise InputError(f"out: {str(self.path)!r} cannot be written ({error.strerror}); {kept}") from None
         finally:
             if self.file is not None:
                 os.close(self.file)
@@ -283,8 +285,8 @@ def _schema(rows: Sequence[Row]) -> dict[str, Any]:
         for name, value in row.items():
             if not isinstance(value, (dict, list)):
                 kinds.setdefault(name, set()).add(type(value))
-    types = {frozenset({bool}): polars.Boolean, frozenset({int}): polars.Int64, frozenset({float}): polars.Float64, frozenset({int, float}): polars.Float64, frozenset(): polars.Null}
-    return {name: types.get(frozenset(found - {type(None)}), polars.String) for name, found in kinds.items()}
+    types = ((set(), polars.Null), ({bool}, polars.Boolean), ({int}, polars.Int64), ({int, float}, polars.Float64))
+    return {name: next((kind for held, kind in types if found - {type(None)} <= held), polars.String) for name, found in kinds.items()}
 
 
 def placed(rows: Rows, directory: Path) -> Rows:

@@ -183,7 +183,8 @@ def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", addre
                 break
             stage = Stage(sweep, left, stage.first + stage.seeds, sweep.until.more(seeds))
         if run_.failed:
-            raise InputError(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); the other {len(index)} are kept")
+            raise InputError(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); "
+                             f"the other {len(index)} are kept")
         return results.finish(manifest), Rows(results.trials_path, index)
 
 
