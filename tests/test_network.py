@@ -221,6 +221,16 @@ def test_the_end_of_another_cut_does_not_open_a_full_window() -> None:
     assert [what for *_, what in story.run(100 * S)] == ["fits"]
 
 
+def test_what_one_cut_left_unacknowledged_does_not_fill_the_window_of_the_next() -> None:
+    story = Story()
+    cut = story.begin(S, shape="one-way")
+    story.send(2 * S, 0, 1, "first", size=WINDOW_BYTES)
+    story.end(3 * S, cut)
+    story.begin(4 * S, shape="one-way")
+    story.send(5 * S, 0, 1, "second", size=WINDOW_BYTES)
+    assert [what for *_, what in story.run(6 * S)] == ["first", "second"]
+
+
 # ---- connections ----------------------------------------------------------------------------------------------------------------------
 def test_close_loses_what_waits_in_both_directions() -> None:
     story = Story()
@@ -245,6 +255,13 @@ def test_close_after_heal_and_before_the_retransmission_still_loses_it_and_a_new
     arrived = story.run(100 * S)
     assert [what for *_, what in arrived] == ["disconnected", "connected", "connected", "new"]
     assert arrived[-1][0] < 33 * S and story.net.dropped == {"closed": 1}
+
+
+def test_what_is_sent_while_the_fin_is_on_its_way_is_lost_and_dials_nothing() -> None:
+    story = Story()
+    story.net.close(S, 0, 1)
+    story.send(S + MS // 2, 1, 0, "too late")
+    assert story.run(100 * S) == [(S + MS, 1, 0, "disconnected")] and story.net.dropped == {"closed": 1}
 
 
 def test_a_send_on_a_closed_connection_dials_and_queues() -> None:
@@ -307,6 +324,15 @@ def test_closing_in_a_cut_leaves_the_peer_half_open_and_its_next_segment_is_answ
     assert [what for *_, what in story.run(8 * S)] == ["connected", "connected", "dials"]
 
 
+def test_a_cut_that_meets_the_fin_leaves_the_peer_half_open_too() -> None:
+    story = Story()
+    story.net.close(S, 0, 1)
+    cut = story.begin(S + MS // 2, shape="0|1,2")
+    story.send(2 * S, 1, 0, "on what it takes for open")
+    story.end(3 * S, cut)
+    assert [what for *_, what in story.run(100 * S)] == ["disconnected"] and story.net.dropped == {"closed": 1}
+
+
 def test_the_system_gives_up_after_924_6_seconds() -> None:
     story = Story()
     story.begin(S, shape="0|1,2")
@@ -342,6 +368,24 @@ def test_a_crashed_host_shows_only_as_silence_until_it_is_back_and_answers_with_
     again = 2 * S + 12_600 * MS
     assert story.run(20 * S) == [(again + 2 * MS, 0, 1, "disconnected")]
     assert story.touched(crash) == {"delayed": 1} and story.net.dropped == {"closed": 1}
+
+
+def test_what_a_dead_host_had_sent_into_a_cut_is_lost_with_it() -> None:
+    story = Story()
+    cut = story.begin(S, shape="0|1,2")
+    story.send(2 * S, 0, 1, "still in its buffer")
+    story.begin(3 * S, kind="crash-host", nodes=(0,))
+    story.end(4 * S, cut)
+    assert story.run(100 * S) == [] and story.net.dropped == {"closed": 1}
+
+
+def test_a_host_that_is_back_and_dials_ends_what_was_being_retransmitted_to_it() -> None:
+    story = Story()
+    crash = story.begin(S, kind="crash-host", nodes=(1,))
+    story.send(2 * S, 0, 1, "to its former life")
+    story.end(10 * S, crash)  # next try of the segment: 14.6 s
+    story.net.connect(10 * S + MS, 1, 0)
+    assert [what for *_, what in story.run(100 * S)] == ["connected", "connected"] and story.net.dropped == {"closed": 1}
 
 
 def test_what_is_under_way_to_a_crashed_process_is_lost_and_what_it_had_sent_arrives() -> None:
