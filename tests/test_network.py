@@ -437,6 +437,14 @@ def test_a_lost_segment_on_tcp_is_late_and_so_is_everything_behind_it() -> None:
     assert sum(at > S + i * MS + MS for i, (at, *_) in enumerate(arrived)) > 500 and story.net.dropped == {}
 
 
+def test_each_further_loss_of_a_segment_costs_twice_the_time_out() -> None:
+    story = Story(loss=0.5)
+    for i in range(60):
+        story.send((1 + 30 * i) * S, 0, 1, "m")
+    late = {(due - MS) % (30 * S) - S for due, *_ in story.run(2000 * S)}
+    assert {0, 200 * MS, 600 * MS, 1400 * MS} <= late <= {200 * MS * (2**losses - 1) for losses in range(8)}
+
+
 def test_the_worst_loss_does_not_wait_longer_than_the_system_does() -> None:
     story = Story(loss=0.9)
     story.send(S, 0, 1, "m")
