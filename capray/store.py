@@ -285,7 +285,7 @@ def _schema(rows: Sequence[Row]) -> dict[str, Any]:
         for name, value in row.items():
             if not isinstance(value, (dict, list)):
                 kinds.setdefault(name, set()).add(type(value))
-    types = ((set(), polars.Null), ({bool}, polars.Boolean), ({int}, polars.Int64), ({int, float}, polars.Float64))
+    types: tuple[tuple[set[type], Any], ...] = ((set(), polars.Null), ({bool}, polars.Boolean), ({int}, polars.Int64), ({int, float}, polars.Float64))
     return {name: next((kind for held, kind in types if found - {type(None)} <= held), polars.String) for name, found in kinds.items()}
 
 
