@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from capray.baselines import SimpyCallbacks, SimpyCallbacksLeanest, SimpyStore, naive_rate
@@ -35,23 +36,12 @@ def figure(name: str, value: float, unit: str, baseline: str = "", baseline_valu
             "baseline_value": None if baseline_value is None else round(baseline_value, 3), "ratio": ratio}
 
 
-def local_rate(scenario: Scenario, seed: int = 0, with_clients: bool = False) -> float:
-    """Messages a second of processor time of one trial on engine `local`; `with_clients` counts each client's request and its answer too."""
+def local_rate(scenario: Scenario, seed: int = 0) -> float:
+    """Messages a second of processor time of one trial on engine `local`."""
     began = time.process_time()
     record = simulate(scenario, seed)
     spent = time.process_time() - began
-    return (record.counters["messages"] + (2 * len(record.history) if with_clients else 0)) / spent
-
-
-def in_flight_rate(scenario: Scenario, trials: int, chunk: int = 2000) -> float:
-    """Messages a second of processor time of `trials` trials advanced in turn, all of them alive, in this process."""
-    flying = [Trial(scenario, seed) for seed in range(trials)]
-    began = time.process_time()
-    going = flying
-    while going:
-        going = [trial for trial in going if trial.step(chunk)]
-    spent = time.process_time() - began
-    return sum(trial.network.messages for trial in flying) / spent
+    return record.counters["messages"] / spent
 
 
 def alternating(contenders: dict[str, Callable[[int], float]], turns: int) -> dict[str, float]:
@@ -79,24 +69,10 @@ def speed_figures() -> Iterator[Figure]:
 
 
 def scaling_figures() -> Iterator[Figure]:
-    """Cost of a message against trials in flight and against nodes: flat within 20 % is the aim.  Against nodes the clients' requests and answers count
-    as messages: in a small cluster they are a fifth of all."""
-    load = 4 * 16 * 5 * RATE  # messages of a second of load, about
-    costs: dict[int, float] = {}
-    for _ in range(2):
-        for trials in (1, 8, 64, 512):
-            scenario = quorum_scenario(load=f"{max(5, min(1000, int(4_000_000 / load * 1000 / trials)))}ms")
-            costs[trials] = min(costs.get(trials, 1e9), 1e6 / in_flight_rate(scenario, trials))
-    for trials, cost in costs.items():
-        yield figure(f"local_us_per_message_{trials}_in_flight", cost, "us/message", "1 trial in flight", costs[1])
-    by_nodes: dict[int, float] = {}
-    for _ in range(2):
-        for nodes in (3, 5, 9, 25, 50):
-            scenario = quorum_scenario(nodes, "1s", 5 * RATE * 20 / (nodes * nodes))
-            simulate(scenario, 1)
-            by_nodes[nodes] = min(by_nodes.get(nodes, 1e9), 1e6 / local_rate(scenario, 0, with_clients=True))
-    for nodes, cost in by_nodes.items():
-        yield figure(f"local_us_per_message_{nodes}_nodes", cost, "us/message", "3 nodes", by_nodes[3])
+    """Time and memory against messages, nodes and trials in flight; time a message is to be level within 20 %."""
+    from capray.curves import curves, numbers
+
+    yield from numbers(curves())
 
 
 def memory_figures() -> Iterator[Figure]:
@@ -154,18 +130,41 @@ def checker_figures() -> Iterator[Figure]:
 GROUPS = {"local": speed_figures, "scaling": scaling_figures, "memory": memory_figures, "ray": ray_figures, "check": checker_figures}
 
 
-def run_bench(only: str | None, as_json: bool) -> None:
-    """Measure and print, group after group.  Raises InputError for an unknown group."""
+def run_bench(only: str | None, as_json: bool, drawn: str | None = None) -> None:
+    """Measure and print, group after group; `drawn`: measure only the curves and draw them into that file.  Raises InputError for an unknown group."""
     from capray.errors import wrong
 
     if only is not None and only not in GROUPS:
         raise wrong("only", only, "one of " + ", ".join(GROUPS))
+    if drawn is not None:
+        draw_curves(drawn, as_json)
+        return
     for name, group in GROUPS.items():
         if only is None or name == only:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
             for one in group():
-                if as_json:
-                    print(json.dumps(one), flush=True)
-                else:
-                    against = f"   {one['ratio']} x {one['baseline']} ({one['baseline_value']:,})" if one["ratio"] is not None else ""
-                    print(f"{one['name']:44s} {one['value']:>14,} {one['unit']:12s}{against}", flush=True)
+                show(one, as_json)
+
+
+def draw_curves(drawn: str, as_json: bool) -> None:
+    """The curves as numbers and as a page.  Raises InputError for a file that cannot be written, before anything is measured."""
+    from capray.curves import curves, draw, numbers
+    from capray.errors import wrong
+
+    try:
+        Path(drawn).touch()
+    except OSError as error:
+        raise wrong("figure", drawn, f"a file that can be written ({error.strerror})") from None
+    found = curves()
+    for one in numbers(found):
+        show(one, as_json)
+    draw(found, drawn)
+
+
+def show(one: Figure, as_json: bool) -> None:
+    """One figure on a line."""
+    if as_json:
+        print(json.dumps(one), flush=True)
+        return
+    against = f"   {one['ratio']} x {one['baseline']} ({one['baseline_value']:,})" if one["ratio"] is not None else ""
+    print(f"{one['name']:44s} {one['value']:>14,} {one['unit']:12s}{against}", flush=True)

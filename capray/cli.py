@@ -283,13 +283,14 @@ def policies(name: Annotated[str | None, typer.Argument(help="One policy; withou
 
 @app.command()
 def bench(
-    only: Annotated[str | None, typer.Option(help="Only the figures whose name starts so.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only one group: local, scaling, memory, ray, check.")] = None,
+    figure: Annotated[str | None, typer.Option(help="Draw the curves of time and memory into this HTML file, and measure nothing else.")] = None,
     json_: Json = False,
 ) -> None:
     """Measure capray's own speed, as ratios to baselines of the same run."""
     from capray.bench import run_bench
 
-    run_bench(only, json_)
+    run_bench(only, json_, figure)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,16 @@ Decides: their form (msgspec structs: typed, validated, encodable).  May not kno
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 # Message classes: a link may have a latency for each (PBS needs that).
-WRITE, ACK, READ, RESPONSE, CONTROL = range(5)
+WRITE: Final = 0
+ACK: Final = 1
+READ: Final = 2
+RESPONSE: Final = 3
+CONTROL: Final = 4
 KINDS = ("write", "ack", "read", "response", "control")
 
 

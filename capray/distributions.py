@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Final, Union
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from capray.errors import InputError, wrong
 
 MASK = 0xFFFFFFFFFFFFFFFF
 BINS = 4096
-TAIL_BIN = BINS - BINS // 64  # from this bin on the next level answers
+TAIL_BIN: Final = 4032  # BINS - BINS // 64: from this bin on the next level answers
 LEVELS = 7
 CEILING_US = 1 << 50  # about 36 years: no draw is longer
 TOLERANCE = 1e-10

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappush
-from typing import Any
+from typing import Any, Final
 
 from capray.distributions import TAIL_BIN, Table, table
 from capray.draws import Drawer
@@ -17,13 +17,28 @@ from capray.replica import KINDS
 from capray.scenario import Scenario
 from capray.streams import GAMMA, MASK, Stream, later, mix
 from capray.tcp import GIVE_UP_US, RTO_MAX_US
+from capray.wire import Wire
 
-FAULT, DELIVERY, TIMER, REQUEST = range(4)  # classes of events at one instant, in this order
-REPLICA_TIMER, DISK_DONE, SERVED, DEADLINE = range(4)  # what a TIMER event carries as its sixth item
-ARRIVAL, FINAL, CALL = range(3)  # what a REQUEST event carries there
-CLIENT_LANE = 8  # added to a message's class: traffic of clients outside the cut
-DRAWN_AT_LEAST = 24  # a lane with so many messages is likely to have more: their latencies are drawn ahead
-CONNECTED, DISCONNECTED, REFUSED = -1, -2, -3  # notices of connections travel as deliveries of these kinds
+# Classes of events at one instant, in this order.
+FAULT: Final = 0
+DELIVERY: Final = 1
+TIMER: Final = 2
+REQUEST: Final = 3
+# What a TIMER event carries as its sixth item.
+REPLICA_TIMER: Final = 0
+DISK_DONE: Final = 1
+SERVED: Final = 2
+DEADLINE: Final = 3
+# What a REQUEST event carries there.
+ARRIVAL: Final = 0
+FINAL: Final = 1
+CALL: Final = 2
+CLIENT_LANE: Final = 8  # added to a message's class: traffic of clients outside the cut
+DRAWN_AT_LEAST: Final = 48  # a lane with so many messages is likely to have more: their latencies are drawn ahead
+# Notices of connections travel as deliveries of these kinds.
+CONNECTED: Final = -1
+DISCONNECTED: Final = -2
+REFUSED: Final = -3
 
 Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, kind, sent, size)
 
@@ -56,7 +71,7 @@ def _class_name(body: Any) -> str:
     return type(body).__name__
 
 
-class Lanes:
+class Lanes(Wire):
     """All lanes of one trial.  `queue` is the heap into which deliveries, node faults and the agenda go."""
 
     __slots__ = ("agenda", "agenda_count", "distinct", "double_ppm", "drawer", "dropped", "label", "lanes", "levels", "loss_ppm", "lossy", "luck",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from heapq import heappush
 from typing import Any
 
+from capray.client import Client
 from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
@@ -21,7 +22,6 @@ from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, S
 from capray.scenario import Scenario
 from capray.streams import Stream
 from capray.wire import Wire
-from capray.workload import Client
 
 Event = tuple[Any, ...]
 

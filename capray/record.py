@@ -90,6 +90,16 @@ class TraceEvent(msgspec.Struct, frozen=True, array_like=True):
     dropped: str | None
 
 
+class Leavings(msgspec.Struct, kw_only=True):
+    """What one node leaves at the end of a trial, or has left so far."""
+
+    history: list[Operation]
+    versions: list[Version]
+    touched: dict[int, dict[str, int]]
+    ignored: dict[str, int]
+    late_answers: int
+
+
 class Record(msgspec.Struct, kw_only=True):
     """All that a trial leaves.  `placement` names the replicas of each key; null `versions` means they are not known (a real store's
     history).  `end` is the last instant of the trial.  `trace` is not part of the digest: it shows, it does not decide."""

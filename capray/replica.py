@@ -10,7 +10,7 @@ Order of effects: they are carried out in the order recorded, at the instant of 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -18,7 +18,16 @@ from capray.contract import ACK, CONTROL, KINDS, READ, RESPONSE, WRITE, Message,
 from capray.streams import Stream
 
 # Effect tags, the first item of each recorded effect.
-SEND, REPLY, SET_TIMER, CANCEL_TIMER, PERSIST, CONNECT, CLOSE, VERSION, ROLE, SEND_ALL = range(10)
+SEND: Final = 0
+REPLY: Final = 1
+SET_TIMER: Final = 2
+CANCEL_TIMER: Final = 3
+PERSIST: Final = 4
+CONNECT: Final = 5
+CLOSE: Final = 6
+VERSION: Final = 7
+ROLE: Final = 8
+SEND_ALL: Final = 9
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

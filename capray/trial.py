@@ -15,7 +15,7 @@ import msgspec
 from capray.links import Link
 from capray.network import DELIVERY, Network
 from capray.node import Node
-from capray.record import FaultWindow, Operation, Record, Version
+from capray.record import FaultWindow, Leavings, Record
 from capray.scenario import Scenario
 
 
@@ -73,16 +73,6 @@ class Trial:
         """All that it left, up to `end` (None: of the whole trial)."""
         end = self.scenario.end_us if end is None else end
         return assemble(self.scenario, self.seed, self.network, [leavings(node, end) for node in self.nodes], end)
-
-
-class Leavings(msgspec.Struct, kw_only=True):
-    """What one node leaves at the end of a trial, or has left so far."""
-
-    history: list[Operation]
-    versions: list[Version]
-    touched: dict[int, dict[str, int]]
-    ignored: dict[str, int]
-    late_answers: int
 
 
 def leavings(node: Node, end: int) -> Leavings:

@@ -19,9 +19,10 @@ import msgspec
 
 from capray.network import CONNECTED, DELIVERY, Network
 from capray.node import Node
-from capray.record import Record
+from capray.record import Leavings, Record
 from capray.scenario import Scenario
-from capray.trial import Leavings, assemble, leavings
+from capray.trial import assemble, leavings
+from capray.wire import Wire
 
 NEVER = 1 << 62
 AHEAD_PAYS = 4  # looking ahead costs a look at each link: it is done where the usual latency is so many times the least
@@ -48,7 +49,7 @@ def body_decoder(scenario: Scenario) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(Union[messages] if messages else Any)
 
 
-class Outbox:
+class Outbox(Wire):
     """A node's wire in the windowed engines: it writes down what the network will judge."""
 
     def __init__(self) -> None:

@@ -6,14 +6,30 @@ carried to it.  Times are virtual microseconds; a message's `counter` is its sen
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 
-class Wire(Protocol):
-    """Where a node's traffic goes."""
+class Wire:
+    """What carries a node's traffic."""
 
-    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None: ...
-    def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None: ...
-    def connect(self, t: int, src: int, dst: int) -> None: ...
-    def close(self, t: int, src: int, dst: int) -> None: ...
-    def role(self, t: int, node: int, name: str) -> None: ...
+    __slots__ = ()
+
+    def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
+        """Carry a message to `dst`."""
+        raise NotImplementedError
+
+    def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
+        """`post` to each of `dsts`, in that order; the sender's counter goes up by 2 each."""
+        raise NotImplementedError
+
+    def connect(self, t: int, src: int, dst: int) -> None:
+        """A node dials a peer."""
+        raise NotImplementedError
+
+    def close(self, t: int, src: int, dst: int) -> None:
+        """A node closes its end of a connection."""
+        raise NotImplementedError
+
+    def role(self, t: int, node: int, name: str) -> None:
+        """A node announces its role."""
+        raise NotImplementedError

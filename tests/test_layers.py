@@ -14,7 +14,7 @@ LAYERS = [
     ["contract"],
     ["replica", "distributions"],
     ["policies", "links", "faults", "workload", "history"],
-    ["scenario", "testing"],
+    ["scenario", "testing", "client"],
     ["draws"],
     ["lanes"],
     ["transport"],
@@ -41,7 +41,7 @@ LAYERS = [
     ["cli", "__main__"],
 ]
 # Modules that belong to a place of that list under another name.
-PLACES = {"edn": "history", "shiviz": "history", "rounds": "actors", "byhand": "actors", "replay": "store", "testing_wire": "testing", "figures": "plots", "reporting": "report", "metrics": "measures"}
+PLACES = {"curves": "bench", "edn": "history", "shiviz": "history", "rounds": "actors", "byhand": "actors", "replay": "store", "testing_wire": "testing", "figures": "plots", "reporting": "report", "metrics": "measures"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

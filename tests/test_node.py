@@ -15,6 +15,7 @@ from capray.network import CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED
 from capray.node import Node
 from capray.replica import Message, Replica, Request
 from capray.scenario import Scenario
+from capray.wire import Wire
 from capray.workload import Workload
 
 MS, S = 1_000, 1_000_000
@@ -69,7 +70,7 @@ class Probe(Replica):
         self.seen.append((self.now, "disconnected", peer))
 
 
-class Story:
+class Story(Wire):
     """A node of three, with a wire that only writes down."""
 
     def __init__(self, disk: AnyDistribution = Constant(2 * MS), transport: str = "tcp", **fields: Any) -> None:

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from capray.workload import NEVER_US, Client, Workload, zipf_thresholds
+from capray.client import NEVER_US, Client
+from capray.workload import Workload, zipf_thresholds
 
 S = 1_000_000
 
