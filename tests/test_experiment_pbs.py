@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from scipy.stats import binom
 
 from capray.compare import reproduce_directory
 from capray.differences import compare_rows
 from capray.errors import InputError
 from capray.studies.pbs import Batch, Setup, batch_row, beyond, bounds, bucket, quantile, readers, scenario_of, writers
 from capray.studies.pbs_report import draw
-from capray.studies.pbs_study import Anchor, Job, Pool, Study, measures, pools, run_study
+from capray.studies.pbs_study import Anchor, Job, Pool, Study, _sure, measures, pools, run_study
 from capray.sweeping import draw as draw_any
 from capray.trial import Trial
 
@@ -235,3 +236,16 @@ def test_a_study_leaves_out_the_versions_where_they_would_take_too_many_coordina
 def test_what_cannot_be_run_is_refused(setup, named):
     with pytest.raises(InputError, match=f"^{named}: .* is not accepted; it takes"):
         scenario_of(setup)
+
+
+@pytest.mark.parametrize("n, bounded", [(3000, False), (10_000, True)])
+def test_a_quantiles_sure_interval_goes_by_exact_ranks_and_is_open_where_no_sample_need_lie_above(n: int, bounded: bool) -> None:
+    """The 40 largest samples are powers of two, so that a value tells its rank; how many lie above the 99.9th percentile is binomial."""
+    counts = [(bucket(1), n - 40), *((bucket(1000 * 2**i), 1) for i in range(40))]
+    least, most = _sure(counts, n, 0.999)
+    rank = 40 - round(math.log2(least))  # 1: the largest
+    assert binom.sf(rank - 1, n, 0.001) <= 0.0005 < binom.sf(rank - 2, n, 0.001)
+    assert (most < math.inf) == bounded
+    if bounded:
+        rank = 40 - round(math.log2(most))
+        assert binom.cdf(rank - 1, n, 0.001) <= 0.0005 < binom.cdf(rank, n, 0.001)
