@@ -348,6 +348,17 @@ def test_service_takes_turns() -> None:
     assert story.run(2 * S) == [(S + 500, "message", "0"), (S + 1000, "message", "1"), (S + 1500, "message", "2"), (S + 2000, "read", request)]
 
 
+def test_a_crash_ends_the_service_under_way() -> None:
+    story = Story(service_us=S)
+    for i in range(3):
+        story.message(S + i, body=str(i))
+    story.fault(S + 10, "crash-process")
+    story.fault(2 * S, "end-crash-process")
+    story.notice(2 * S + 1, CONNECTED, 1)
+    story.message(2 * S + 2, body="m")
+    assert story.run(9 * S) == [(2 * S, "restart", []), (3 * S + 1, "connected", 1), (4 * S + 1, "message", "m")]
+
+
 def test_a_slow_node_stretches_service_and_sync() -> None:
     story = Story(service_us=100)
     story.fault(S, "slow", factor=10)
