@@ -66,7 +66,7 @@ BUGS = (
     Bug("write_all:ReadsThroughLocks", "write_all_cuts", LINEARIZABLE),
     Bug("write_all:OkWhenDecided", "write_all_cuts", "monotonic_reads_violations == 0"),
     Bug("etcd:VoteForgotten", "etcd_two_leaders", LINEARIZABLE, (1, 3, 4)),
-    Bug("etcd:LogNotCompared", "etcd_laggard", LINEARIZABLE),
+    Bug("etcd:LogNotCompared", "etcd_laggard", LINEARIZABLE, (1, 2, 3)),
     Bug("etcd:TruncationForgotten", "etcd_leader_cut", REPLICAS_AGREE),
     Bug("etcd:UnsafeNoFsync", "etcd_power_loss", LINEARIZABLE),
     Bug("etcd:ReadsWithoutQuorum", "etcd_leader_stays", "stale_reads == 0", (0, 6)),
