@@ -148,5 +148,5 @@ def draw(directory: Path) -> Path:
     names = [name for name in sorted({str(row["label"]) for row in rows}) if not name.startswith("split")]
     folder = directory / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    figure(names, rows).write_html(folder / "elections.html", include_plotlyjs="cdn")
+    figure(names, rows).write_html(folder / "elections.html", include_plotlyjs=True)
     return folder / "elections.html"
