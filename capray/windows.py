@@ -12,12 +12,13 @@ stochastic queueing networks", 1988).
 from __future__ import annotations
 
 import traceback
-from heapq import heappop, heappush
+from heapq import heappop
+from operator import itemgetter
 from typing import Any, Union
 
 import msgspec
 
-from capray.network import CONNECTED, DELIVERY, Network
+from capray.network import CONNECTED, DELIVERY, FAULT, Network
 from capray.node import Node
 from capray.record import Leavings, Record
 from capray.scenario import Scenario
@@ -27,50 +28,51 @@ from capray.wire import Wire
 NEVER = 1 << 62
 AHEAD_PAYS = 4  # looking ahead costs a look at each link: it is done where the usual latency is so many times the least
 FAILED = -1  # a node's next wake where its policy raised; the error's text is the body of its only deed
-SENT, DIALED, CLOSED, ROLE = range(4)
+ROLE, CLOSED, DIALED = -1, -2, -3  # a deed's kind, where it is not a message
+NODE_FAULT = -9  # an arrival's
 
-# What a node did in a window: (what, time, counter, dst, kind, size, body); a role's name is the body.
-Deed = tuple[int, int, int, int, int, int, msgspec.Raw]
-# What a node receives: (due, class, src, counter, kind, sent, size, body); a node fault's words are the body.
-Arrival = tuple[int, int, int, int, int, int, int, msgspec.Raw]
+# What a node did in a window: (time, node, counter, dst, kind, size, body); a message to several is one deed; a role's name is the body.
+Deed = tuple[int, int, int, int | tuple[int, ...], int, int, msgspec.Raw]
+# What a node receives: (due, src, kind, body); a connection's epoch is the body, or a node fault's words as MessagePack.  In its node's order: so the
+# sender's counter, which only says which comes first, need not travel.
+Arrival = tuple[int, int, int, Any]
 
 _encode = msgspec.msgpack.Encoder().encode
-_orders = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Arrival]]])
+_orders = msgspec.msgpack.Decoder(list[tuple[int, int, int, msgspec.Raw]])
 _reports = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[Deed]]])
-_int = msgspec.msgpack.Decoder(int)
 _text = msgspec.msgpack.Decoder(str)
 _words = msgspec.msgpack.Decoder(list[int | str])
 _leavings = msgspec.msgpack.Decoder(Leavings)
+_when = itemgetter(0, 1)
 
 
-def body_decoder(scenario: Scenario) -> msgspec.msgpack.Decoder[Any]:
-    """What turns a message's bytes back into the policy's message."""
+def arrivals_decoder(scenario: Scenario) -> msgspec.msgpack.Decoder[list[Arrival]]:
+    """What turns the bytes of arrivals back into the policy's messages."""
     messages = scenario.policy_class.MESSAGES
-    return msgspec.msgpack.Decoder(Union[messages] if messages else Any)
+    body = Union[(*messages, int, bytes)] if messages else Any
+    return msgspec.msgpack.Decoder(list[tuple[int, int, int, body]])  # type: ignore[valid-type]
 
 
 class Outbox(Wire):
     """A node's wire in the windowed engines: it writes down what the network will judge."""
 
     def __init__(self) -> None:
-        self.deeds: list[tuple[int, int, int, int, int, int, Any]] = []
+        self.deeds: list[tuple[int, int, int, int | tuple[int, ...], int, int, Any]] = []
 
     def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
-        for dst in dsts:
-            self.deeds.append((SENT, t, counter, dst, kind, size, body))
-            counter += 2
+        self.deeds.append((t, src, counter, dsts, kind, size, body))
 
     def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
-        self.deeds.append((SENT, t, counter, dst, kind, size, body))
+        self.deeds.append((t, src, counter, dst, kind, size, body))
 
     def connect(self, t: int, src: int, dst: int) -> None:
-        self.deeds.append((DIALED, t, 0, dst, 0, 0, None))
+        self.deeds.append((t, src, 0, dst, DIALED, 0, None))
 
     def close(self, t: int, src: int, dst: int) -> None:
-        self.deeds.append((CLOSED, t, 0, dst, 0, 0, None))
+        self.deeds.append((t, src, 0, dst, CLOSED, 0, None))
 
     def role(self, t: int, node: int, name: str) -> None:
-        self.deeds.append((ROLE, t, 0, 0, 0, 0, name))
+        self.deeds.append((t, node, 0, 0, ROLE, 0, name))
 
 
 def _encoded(reports: list[tuple[int, int, int, list[Any]]]) -> bytes:
@@ -82,7 +84,7 @@ def _encoded(reports: list[tuple[int, int, int, list[Any]]]) -> bytes:
             try:
                 _encode(deeds)
             except (TypeError, ValueError, OverflowError):
-                reports[index] = (slot, node, FAILED, [(ROLE, 0, 0, 0, 0, 0, traceback.format_exc())])
+                reports[index] = (slot, node, FAILED, [(0, 0, 0, 0, ROLE, 0, traceback.format_exc())])
         return _encode(reports)
 
 
@@ -93,19 +95,34 @@ class HostedNode:
         self.outbox = Outbox()
         self.queue: list[tuple[Any, ...]] = []
         self.node = Node(scenario, node, seed, self.queue, self.outbox)
-        self.decode = body_decoder(scenario).decode
+        self.decode = arrivals_decoder(scenario).decode
 
-    def run(self, until: int, arrivals: list[Arrival]) -> int:
-        """Take what arrives and run every event before `until`.  Returns when this node next wakes by itself."""
-        queue, me, handle = self.queue, self.node.id, self.node.handle
-        for due, cls, src, counter, kind, sent, size, body in arrivals:
-            if cls == DELIVERY:
-                heappush(queue, (due, me, cls, src, counter, self.decode(body) if kind >= 0 else _int.decode(body), kind, sent, size))
+    def run(self, until: int, arrivals: msgspec.Raw) -> int:
+        """Take what arrives and run every event before `until`.  Returns when this node next wakes by itself.  What arrives is in order already: it
+        meets the node's own events without going through its queue."""
+        queue, node = self.queue, self.node
+        handle = node.handle
+        for due, src, kind, body in self.decode(arrivals):
+            while queue and queue[0][0] <= due and _before(queue[0], due, src):
+                handle(heappop(queue))
+            if kind >= 0 and node.plain:  # what Node.handle does first, one call less
+                replica = node.replica
+                replica.now = due
+                replica.on_message(src, body)
+                if replica.effects:
+                    node.carry_out(due)
+            elif kind == NODE_FAULT:
+                handle((due, node.id, FAULT, src, 0, *_words.decode(body)))
             else:
-                heappush(queue, (due, me, cls, src, counter, *_words.decode(body)))
+                handle((due, node.id, DELIVERY, src, 0, body, kind))
         while queue and queue[0][0] < until:
             handle(heappop(queue))
         return int(queue[0][0]) if queue else NEVER
+
+
+def _before(event: tuple[Any, ...], due: int, src: int) -> bool:
+    """Whether a node's own event is before what arrives at `due`: by time, class and source, as in every queue."""
+    return bool((event[0], event[2], event[3]) < (due, DELIVERY if src >= 0 else FAULT, src))
 
 
 class NodeHost:
@@ -128,7 +145,7 @@ class NodeHost:
             try:
                 wake = one.run(until, arrivals)
             except Exception:  # a policy's own: it ends this trial, not the others
-                one.outbox.deeds[:] = [(ROLE, 0, 0, 0, 0, 0, traceback.format_exc())]
+                one.outbox.deeds[:] = [(0, 0, 0, 0, ROLE, 0, traceback.format_exc())]
                 wake = FAILED
             reports.append((slot, node, wake, one.outbox.deeds))
         out = _encoded(reports)
@@ -215,13 +232,14 @@ class WindowedTrial:
         limit = self._ahead(limit) if ahead else min(limit, now + self.lookahead)
         inboxes: dict[int, list[Any]] = {}
         while queue and queue[0][0] < limit:
-            due, node, cls, src, counter, *rest = heappop(queue)
-            if ahead and node not in inboxes and due < self.wakes[node]:
-                limit = min(limit, network.horizon(node, due))
-            if cls == DELIVERY:
-                inboxes.setdefault(node, []).append((due, cls, src, counter, rest[1], rest[2], rest[3], rest[0]))
-            else:
-                inboxes.setdefault(node, []).append((due, cls, src, counter, 0, 0, 0, rest))
+            entry = heappop(queue)
+            due, node = entry[0], entry[1]
+            inbox = inboxes.get(node)
+            if inbox is None:
+                inbox = inboxes[node] = []
+                if ahead and due < self.wakes[node]:
+                    limit = min(limit, network.horizon(node, due))
+            inbox.append((due, entry[3], entry[6], entry[5]) if entry[2] == DELIVERY else (due, entry[3], NODE_FAULT, _encode(entry[5:])))
         self.rounds += 1
         self.limit = limit
         slot, wakes = self.slot, self.wakes
@@ -238,14 +256,13 @@ class WindowedTrial:
 
     def absorb(self, reports: list[tuple[int, int, list[Deed]]]) -> None:
         """What the nodes did in the window, as (node, next wake, deeds): judged in the order (time, node, the node's own)."""
-        merged: list[tuple[int, int, Deed]] = []
+        merged: list[Deed] = []
         for node, wake, deeds in reports:
             self.wakes[node] = wake
             if wake == FAILED:
                 self.failure = _text.decode(deeds[0][6])
                 return
-            for deed in deeds:
-                merged.append((deed[1], node, deed))
+            merged += deeds
         if len(reports) > 1:
             merged.sort(key=_when)
         try:
@@ -253,27 +270,28 @@ class WindowedTrial:
         except Exception:  # a policy that sends to nobody
             self.failure = traceback.format_exc()
 
-    def _judge(self, merged: list[tuple[int, int, Deed]]) -> None:
+    def _judge(self, merged: list[Deed]) -> None:
         network = self.network
-        for t, node, (what, _, counter, dst, kind, size, body) in merged:
-            if what == SENT:  # a body may wait out a cut: then it must not keep the whole round's bytes alive
-                network.post(t, node, counter, dst, body.copy() if network.irregular else body, kind, size)
-            elif what == ROLE:
+        post, carry = network.post, network.carry
+        for t, node, counter, dst, kind, size, body in merged:
+            if kind >= 0:
+                if network.irregular:  # a body may wait out a cut: then it must not keep the whole round's bytes alive
+                    body = body.copy()
+                if isinstance(dst, int):
+                    post(t, node, counter, dst, body, kind, size)
+                else:
+                    carry(t, node, counter, dst, body, kind, size)
+            elif kind == ROLE:
                 network.role(t, node, _text.decode(body))
-            elif what == CLOSED:
-                network.close(t, node, dst)
             else:
-                network.connect(t, node, dst)
+                assert isinstance(dst, int)
+                (network.close if kind == CLOSED else network.connect)(t, node, dst)
         self.overrun = bool(self.ahead and self.queue and self.queue[0][0] < self.limit)
 
     def record(self, parts: list[bytes], end: int | None = None) -> Record:
         """The record, from what every node left (up to `end`; None: of the whole trial)."""
         end = self.scenario.end_us if end is None else end
         return assemble(self.scenario, self.seed, self.network, [_leavings.decode(part) for part in parts], end)
-
-
-def _when(item: tuple[int, int, Deed]) -> tuple[int, int]:
-    return item[0], item[1]
 
 
 def simulate_in_windows(scenario: Scenario, seed: int, plain: bool = False) -> Record:
