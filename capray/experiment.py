@@ -6,6 +6,7 @@ Decides: the names of the common options and what a script prints.  May not know
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,8 @@ def main(script: Callable[[], int | None]) -> None:
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # who read what it prints has gone
+        os._exit(0)
     except OSError as error:
         if not unwritable(error):
             raise
