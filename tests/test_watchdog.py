@@ -35,10 +35,10 @@ def test_the_trials_after_it_go_on():
 
 
 def test_a_long_trial_whose_time_passes_is_left_alone(monkeypatch):
-    monkeypatch.setattr(watchdog, "LIMIT_S", 0.05)
+    monkeypatch.setattr(watchdog, "LIMIT_S", 0.01)
     started = time.thread_time()
     outcome = attempt(from_dict({"policy": "abd", "nodes": 5, "duration_us": 60_000_000, "quiet_us": 0, "workload": {"rate": 10, "keys": 2}}), 0)
-    assert isinstance(outcome, Record) and time.thread_time() - started > 0.2
+    assert isinstance(outcome, Record) and time.thread_time() - started > 4 * watchdog.LIMIT_S
 
 
 def test_what_has_ended_is_not_interrupted_afterwards():
