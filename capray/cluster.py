@@ -6,7 +6,7 @@ Nothing happens by itself: there is no load, and virtual time moves only in `wri
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -237,7 +237,7 @@ class Cluster:
         """End the actors, where there are any."""
         self.engine.close()
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

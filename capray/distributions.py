@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Union
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -207,7 +207,7 @@ class Mixture(Distribution, frozen=True, tag="mixture"):
         return [problem for part in self.parts for problem in part.of.problems()]
 
 
-AnyDistribution = Union[Constant, Uniform, Exponential, Lognormal, Pareto, Empirical, Mixture]
+AnyDistribution = Constant | Uniform | Exponential | Lognormal | Pareto | Empirical | Mixture
 
 
 class Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -65,7 +65,7 @@ def attempt(scenario: Scenario, seed: int, then: Then | None = None) -> Outcome:
         with watched(lambda: trial.queue[0][0] if trial.queue else None):
             trial.advance(scenario.end_us)
         return judged(scenario, trial.record(), then)
-    except (Exception, SystemExit):  # a policy's own: whatever it raises is the trial's result, not the sweep's
+    except (Exception, SystemExit):  # noqa: BLE001 (a policy's own: whatever it raises is the trial's result, not the sweep's)
         return traceback.format_exc()
 
 
@@ -73,7 +73,7 @@ def judged(scenario: Scenario, record: Record, then: Then | None) -> Outcome:
     """What `then` makes of a record, or the text of its error."""
     try:
         return record if then is None else then(scenario, record)
-    except Exception:  # a record that cannot be measured must not stop the others
+    except Exception:  # noqa: BLE001 (a record that cannot be measured must not stop the others)
         return traceback.format_exc()
 
 
@@ -101,7 +101,7 @@ class Engine:
         self.title = title
         self.fleets: Any = None
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         if self.where.address is not None and self.where.engine != "local":  # a cluster that is not there is told before anything is written
             from capray.actors import start_ray
 

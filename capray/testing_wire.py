@@ -60,7 +60,7 @@ class Wire:
         self.now = 0
         self.log: list[str] = []
         self._tcp = policy.transport == "tcp"
-        self._decoder: Any = msgspec.msgpack.Decoder(Union[policy.MESSAGES]) if policy.MESSAGES else None
+        self._decoder: Any = msgspec.msgpack.Decoder(Union[policy.MESSAGES]) if policy.MESSAGES else None  # noqa: UP007 (a tuple)
         self._events: list[tuple[int, int, int, Any]] = []
         self._count = 0
         self._blocked: dict[tuple[int, int], Mode] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import mpmath
@@ -93,7 +94,7 @@ def test_tables_rise_join_and_start_at_the_least(distribution: AnyDistribution) 
     drawn = table(distribution)
     assert drawn.draw(0) == drawn.least == distribution.least()
     for level in drawn.levels:
-        assert all(a <= b for a, b in zip(level, level[1:]))
+        assert all(a <= b for a, b in pairwise(level))
     assert [level[TAIL_BIN] for level in drawn.levels[:-1]] == [level[0] for level in drawn.levels[1:]]
     assert all(type(entry) is int for level in drawn.levels for entry in level[::97])
 

@@ -70,10 +70,13 @@ class Probe(Replica):
         self.seen.append((self.now, "disconnected", peer))
 
 
+DISK = Constant(2 * MS)
+
+
 class Story(Wire):
     """A node of three, with a wire that only writes down."""
 
-    def __init__(self, disk: AnyDistribution = Constant(2 * MS), transport: str = "tcp", **fields: Any) -> None:
+    def __init__(self, disk: AnyDistribution = DISK, transport: str = "tcp", **fields: Any) -> None:
         from capray.links import Link
 
         workload = fields.pop("workload", Workload(rate=0, keys=1))

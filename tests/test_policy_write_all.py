@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+
 import pytest
 from broken.write_all import NaiveWriteAll
 

@@ -96,7 +96,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def actors() -> dict[str, str]:
     """Name -> Ray id of the machine, of all living actors."""
-    import ray._private.state as state
+    from ray._private import state
 
     return {actor["Name"]: actor["Address"]["NodeID"] for actor in state.actors().values() if actor["State"] == "ALIVE" and actor["Name"]}
 
@@ -218,7 +218,7 @@ def test_drivers_and_machines_that_are_killed_change_nothing(machines: Machines,
     began = time.monotonic()
     while True:
         with (tmp_path / "log").open("a") as log:
-            driver = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=can_be_interrupted)
+            driver = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=can_be_interrupted)  # noqa: PLW1509 (it takes no lock)
         while driver.poll() is None:
             before, until = killer.rows(), time.monotonic() + 60
             while killer.rows() == before and time.monotonic() < until and driver.poll() is None:

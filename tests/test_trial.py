@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -41,7 +42,7 @@ def test_every_operation_is_in_the_history_once_in_order(record: Record) -> None
         assert o.process % 5 == o.node and o.deadline == o.invoke + S == (o.intended or 0) + S
         by_process.setdefault(o.process, []).append((o.invoke, o.complete))
     for spans in by_process.values():  # one at a time, and nothing after an unknown outcome
-        assert all(end is not None and end <= start for (_, end), (start, _) in zip(spans, spans[1:]))
+        assert all(end is not None and end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 def test_it_ends_with_every_node_reading_every_key(record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from scipy import stats
@@ -24,7 +25,7 @@ def arrivals(client: Client, until: int) -> list[int]:
 
 def test_poisson_arrivals_have_the_rate_and_exponential_gaps() -> None:
     times = arrivals(Client(Workload(rate=50), 1, 5, 3), 200 * S)
-    gaps = [b - a for a, b in zip(times, times[1:])]
+    gaps = [b - a for a, b in pairwise(times)]
     assert len(times) == pytest.approx(10_000, rel=0.03)
     assert stats.kstest(gaps, stats.expon(scale=20_000).cdf).pvalue > 0.001
 
