@@ -2,9 +2,10 @@
 
 Decides: how many fleets there are and on which machines, which fleet is given which trial, what is run again when a process dies, and when a trial
 is given up.  May not know: windows, messages, measures.
-Trials wait in one queue, the costliest first; the fleet with the least to do is given the next, one of the cluster size that it is running if there is
-one (list scheduling, longest first: Graham 1969).  A fleet holds no more than its share of the trials in flight and answers when the driver asks, so that what has ended
-and is not yet measured stays bounded.  A trial that processes died under again and again is run by itself, in a task: if that dies too, the trial has failed.
+Trials wait in one queue, the costliest first; the fleet with the least to do is given the next, one of the cluster size that it is running if
+there is one (list scheduling, longest first: Graham 1969).  A fleet holds no more than its share of the trials in flight and answers when the
+driver asks, so that what has ended and is not yet measured stays bounded.  A trial that processes died under again and again is run by itself,
+in a task: if that dies too, the trial has failed.
 """
 
 from __future__ import annotations

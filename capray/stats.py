@@ -3,9 +3,10 @@
 Decides: which interval a set of trials gets, and whether two runs are told apart.  May not know: what a column means, how it is drawn.
 Source: METRICS.md "Statistics".  t: Student 1908.  Wilson: Wilson 1927.  Bootstrap: BCa, Efron 1987, with a fixed seed.
 
-Intervals are over seeds only: operations of one trial fail together and are not independent.  One trial has no interval.  Values that are
-null were not measured (or censored): they are left out and counted, never taken for 0.  With fewer than BOOTSTRAP_FROM trials the interval is
-t; from there on BCa, 9,999 resamples; with more than BOOTSTRAP_TO it is t again, from which BCa then differs by little and costs memory and time.  Where all values are equal the interval is that value.  Booleans and verdicts are shares of trials.
+Intervals are over seeds only: operations of one trial fail together and are not independent.  One trial has no interval.  Values that are null were not
+measured (or censored): they are left out and counted, never taken for 0.  With fewer than BOOTSTRAP_FROM trials the interval is t; from there on BCa, 9,999
+resamples; with more than BOOTSTRAP_TO it is t again, from which BCa then differs by little and costs memory and time.  Where all values are equal the interval
+is that value.  Booleans and verdicts are shares of trials.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """TCP as far as a partition shows it: connections, retransmission, dialling, resets.
 
 Decides: what becomes of messages on a connection that is cut, closed, half-open or being dialled.  May not know: policies, message bodies.
-Simplified, and why: no congestion or flow control beyond one unscaled window, and one retransmission time-out, while acknowledgements are cut (after
-that Linux sends nothing new: real servers' heartbeats into such a cut stop within a third of a second); a partition's visible effects are the retransmission time-out, the order, the half-open connection and the dial's back-off, and those are here.
-Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s),
-SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793 (reset in answer to a segment for a connection that is not there).
+Simplified, and why: no congestion or flow control beyond one unscaled window, and one retransmission time-out, while acknowledgements are cut (after that Linux
+sends nothing new: real servers' heartbeats into such a cut stop within a third of a second); a partition's visible effects are the retransmission time-out, the
+order, the half-open connection and the dial's back-off, and those are here.
+Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s), SYN retries after 1 s, the
+first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793 (reset in answer to a segment for a
+connection that is not there).
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
-"""Do the simulated policies behave as the real servers did?  The measured runs of etcd, ZooKeeper, Redis with Sentinel, PostgreSQL and Cassandra, beside the simulation.
+"""Do the simulated policies behave as the real servers did?  The measured runs of etcd, ZooKeeper, Redis with
+Sentinel, PostgreSQL and Cassandra, beside the simulation.
 
-The set-up of those runs: 5 servers, a client beside each (20 operations a second, Poisson, half reads, 5 keys, 1 s deadline); 10 s healthy; {2 nodes | 3 nodes} cut for
---for and 20 ms more, the time it took to lift a cut in the measured runs (median of t_heal - t_cut - D, index.json; 9 to 41 ms); 20 s after heal; a second of quiet; final reads.  Round trip about 0.2 ms, fdatasync median 2 ms and p99 20 ms, TCP's first retransmission after 214 ms (Linux:
-200 ms and the smoothed round trip).  `leader_cut`: the leader is one of the two; `follower_cut`: it is not; `minority2`: nodes 0 and 1; also any shape of `capray run`.
-Systems by the measured runs' names; also `zookeeper_1s` (one session for reads and writes), `zookeeper_sync`, and `cassandra_rf<n>_<level>` or `..._w<level>_r<level>`.
+The set-up of those runs: 5 servers, a client beside each (20 operations a second, Poisson, half reads, 5 keys, 1 s deadline); 10 s healthy; {2 nodes | 3 nodes}
+cut for --for and 20 ms more, the time it took to lift a cut in the measured runs (median of t_heal - t_cut - D, index.json; 9 to 41 ms); 20 s after heal; a
+second of quiet; final reads.  Round trip about 0.2 ms, fdatasync median 2 ms and p99 20 ms, TCP's first retransmission after 214 ms (Linux: 200 ms and the
+smoothed round trip).  `leader_cut`: the leader is one of the two; `follower_cut`: it is not; `minority2`: nodes 0 and 1; also any shape of `capray run`.
+Systems by the measured runs' names; also `zookeeper_1s` (one session for reads and writes), `zookeeper_sync`, and `cassandra_rf<n>_<level>` or
+`..._w<level>_r<level>`.
 
-`published` is the median of the measured runs (1 to 3 of each), of a cut of 10 s; null where nobody published it (other lengths, shapes, settings).  `simulated` is the
-median over seeds, likewise; `low` and `high` its 95 % interval by order statistics, or the range of fewer than 6 seeds.  `within`, as issue 5 asks: availability within
-3 points, times (s) within 20 % or 0.5 s, or inside the spread of the measured runs; stale reads and lost writes: none or some alike, or inside that spread.  `apart`: interval
-and spread do not meet, so that it is not for the few seeds and runs alone.  Told, not judged: info_applied, for which nobody set a tolerance (a Cassandra has no list of what
-it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since the processors' time of five servers on two cores is not simulated.
-Measures, as in the measured runs: av_* availability by phase (before, dur, after), side and kind; failover: from the cut to the first ok on the majority, *_all: on each of
-its nodes; maj_gap: longest time without an ok there; min_last_ok: from the cut to the minority's last ok; rec_first_ok: from heal to the slowest node's first ok;
-rec_last_bad: from heal to the last operation that was not ok; stale: reads of values provably overwritten; lost_acked; info_applied: writes of unknown outcome that were applied.
+`published` is the median of the measured runs (1 to 3 of each), of a cut of 10 s; null where nobody published it (other lengths, shapes, settings). `simulated`
+is the median over seeds, likewise; `low` and `high` its 95 % interval by order statistics, or the range of fewer than 6 seeds.  `within`: availability within 3
+points, times (s) within 20 % or 0.5 s, or inside the spread of the measured runs; stale reads and lost writes: none or some alike, or inside that spread.
+`apart`: interval and spread do not meet, so that it is not for the few seeds and runs alone.  Told, not judged: info_applied, for which nobody set a tolerance
+(a Cassandra has no list of what it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since the processors' time of
+five servers on two cores is not simulated.
+Measures, as in the measured runs: av_* availability by phase (before, dur, after), side and kind; failover: from the cut to the first ok on the majority,
+*_all: on each of its nodes; maj_gap: longest time without an ok there; min_last_ok: from the cut to the minority's last ok; rec_first_ok: from heal to the
+slowest node's first ok; rec_last_bad: from heal to the last operation that was not ok; stale: reads of values provably overwritten; lost_acked; info_applied:
+writes of unknown outcome that were applied.
 
     python experiments/real_servers.py --system etcd --variant leader_cut --for 20s --json
 """
@@ -68,7 +73,8 @@ CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
 # rf3_wany_rone, and n0, n1 and n4 of rf3_quorum did not.  With the counts of `earlier` that is likeliest some 3 min after such a cut.
 CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 350, "past_age": "3min"}
 
-# (system, variant, runs) -> measure, median over the runs, and their spread where they differ: s, shares, counts; p50 in ms.  From reference/real_servers/index.json.
+# (system, variant, runs) -> measure, median over the runs, and their spread where they differ: s, shares, counts; p50 in ms.
+# From reference/real_servers/index.json.
 PUBLISHED: dict[tuple[str, str, int], str] = {
     ("etcd", "leader_cut", 3): """
         av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r .9588 .9581 .9898; av_dur_maj_w .8834 .8511 .9058;
@@ -376,7 +382,7 @@ def interval(ordered: list[float]) -> tuple[float | None, float | None]:
 
 
 def within(measure: str, simulated: float | None, published: tuple[float, float, float]) -> bool | None:
-    """Does it agree, by issue 5's tolerances?  Null for what it has none for."""
+    """Does it agree, by the tolerances above?  Null for what it has none for."""
     middle, least, most = published
     if measure.startswith("p50") or measure == "info_applied":
         return None

@@ -4,12 +4,13 @@ Replication is asynchronous, and the deposed primary discards its branch when it
 failover T, and r writes a second and client, the arithmetic is: clients beside their nodes are cut with them, and r x 2 D writes are lost; clients
 outside the cut all go on writing to n1 until their own Sentinel names another, and r x (2 D + 3 T) are lost.  With `min-replicas-to-write` above
 the replicas on the minority's side, D is bounded by max-lag (10 s) + 1 s: acknowledgements of up to a second ago count, lags are whole seconds.
-The arithmetic leaves out the time from heal until the minority's Sentinels hear of the new primary (TCP's next try, 0 to 4 s): `within` allows
-5 %, and that time's writes; of a bound, 20 % below (and above, that time's writes after a cut of repl-timeout or more: then a replica that still follows the
-deposed primary dials it anew, is back first, and counts again as in touch: real servers lost 301 in one of two such runs).  `published` is null where the arithmetic says nothing: cuts not longer than the failover.
+The arithmetic leaves out the time from heal until the minority's Sentinels hear of the new primary (TCP's next try, 0 to 4 s): `within` allows 5 %, and that
+time's writes; of a bound, 20 % below (and above, that time's writes after a cut of repl-timeout or more: then a replica that still follows the deposed primary
+dials it anew, is back first, and counts again as in touch: real servers lost 301 in one of two such runs).  `published` is null where the arithmetic says
+nothing: cuts not longer than the failover.
 T is simulated too; with the settings of the measured run (down-after 5 s, quorum 3, no delay) it stands beside that run's 6.69 s, within 20 %.
-`measured`: the median of real runs, where there are any: reference/real_servers (10 s), and our own of Redis 7.0.15 with Sentinels in network namespaces, a Poisson
-process of 10 writes a second and client among as many reads.  They show the second or three after heal, too: 603 to 687 were lost after 30 s beside.
+`measured`: the median of real runs, where there are any: reference/real_servers (10 s), and our own of Redis 7.0.15 with Sentinels in network namespaces, a
+Poisson process of 10 writes a second and client among as many reads.  They show the second or three after heal, too: 603 to 687 were lost after 30 s beside.
 Simplified, and why: writes only, evenly spaced, so that the loss is no matter of chance; reads lose nothing.
 Redis 2.6, which Jepsen cut: --failover-delay 5s --failover-jitter 10s.
 

@@ -1,15 +1,16 @@
 """How long does a cut-off minority of ZooKeeper go on serving stale reads, and how long is a majority without its leader?  Against tickTime and syncLimit.
 
-A follower's socket to its leader times out after syncLimit x tickTime of silence; a leader quits at the first tick at which its synced set has had no quorum for as long
-(ZooKeeper 3.8: Learner, Leader.lead).  So a minority answers local reads that much longer, up to two ticks more on a cut leader, and a majority that lost its leader has
-no writes for as long, and an election.  The set-up is that of the measured runs (reference/real_servers.md): 5 servers, a client beside each, 20 operations a second,
-Poisson, half reads, 5 keys; {2 nodes | 3 nodes} cut.  Cuts outlast the limit by 3 ticks and 10 s, but for those of 10 s that were measured at the defaults, tickTime 2 s
-and syncLimit 5.  `follower_cut`: the leader is on the majority's side; `leader_cut`: on the minority's.  Where in its tick the leader is cut is drawn for each trial, but
-as the measured leaders' was in those of 10 s.
+A follower's socket to its leader times out after syncLimit x tickTime of silence; a leader quits at the first tick at which its synced set has had no quorum
+for as long (ZooKeeper 3.8: Learner, Leader.lead).  So a minority answers local reads that much longer, up to two ticks more on a cut leader, and a majority
+that lost its leader has no writes for as long, and an election.  The set-up is that of the measured runs (reference/real_servers.md): 5 servers, a client
+beside each, 20 operations a second, Poisson, half reads, 5 keys; {2 nodes | 3 nodes} cut.  Cuts outlast the limit by 3 ticks and 10 s, but for those of 10 s
+that were measured at the defaults, tickTime 2 s and syncLimit 5.  `follower_cut`: the leader is on the majority's side; `leader_cut`: on the minority's.  Where
+in its tick the leader is cut is drawn for each trial, but as the measured leaders' was in those of 10 s.
 
-Measures, in seconds: serves: from the cut to the minority's last read answered in it; stale: age of the oldest stale read; leaderless: from the cut to the first write
-on the majority, `leader_cut` only; returns: from heal until every node has answered a read.  `published` is the median of 3 measured runs of a 10 s cut, and what
-real_servers.md tells of longer ones (10.0 s, and 10.5 s on a cut leader); null for all else.  `within`: 20 % or 0.5 s.  `limit` is syncLimit x tickTime.
+Measures, in seconds: serves: from the cut to the minority's last read answered in it; stale: age of the oldest stale read; leaderless: from the
+cut to the first write on the majority, `leader_cut` only; returns: from heal until every node has answered a read.  `published` is the median
+of 3 measured runs of a 10 s cut, and what real_servers.md tells of longer ones (10.0 s, and 10.5 s on a cut leader); null for all else.
+`within`: 20 % or 0.5 s.  `limit` is syncLimit x tickTime.
 
     python experiments/zookeeper_minority.py --tick-time 1s 2s --sync-limit 5 --json
 """

@@ -106,13 +106,14 @@ def test_redis_loses_about_as_many_writes_as_the_real_one() -> None:
 
 
 def test_redis_loses_what_the_deposed_primary_took_also_where_a_replica_still_follows_it() -> None:
-    """A cut of 30 s, our own runs of Redis 7.0.15 in network namespaces: 603 to 687 lost, 2 x 10 a second for 30 s and the 1 to 3 s until the minority's Sentinels
-    heard; 20 s after heal one replica still followed the old primary in each of the runs, its parallel-sync slot being taken."""
+    """A cut of 30 s, our own runs of Redis 7.0.15 in network namespaces: 603 to 687 lost, 2 x 10 a second for 30 s and the 1 to 3 s until the minority's
+    Sentinels heard; 20 s after heal one replica still followed the old primary in each of the runs, its parallel-sync slot being taken."""
     assert answers("--system", "redis", "--variant", "leader_cut", "--for", "30s", seeds=2)["lost_acked"]["simulated"] == pytest.approx(644, rel=0.12)
 
 
 def test_etcd_applies_few_of_the_writes_that_its_clients_gave_up() -> None:
-    """16 to 42 of about 280 were applied, those under way when a leader was lost: the gateway withdraws what its client gave up.  All of the minority's would be 200."""
+    """16 to 42 of about 280 were applied, those under way when a leader was lost: the gateway withdraws what its
+    client gave up.  All of the minority's would be 200."""
     assert answers("--system", "etcd", "--variant", "leader_cut", seeds=2)["info_applied"]["simulated"] == pytest.approx(38, abs=22)
 
 

@@ -39,8 +39,8 @@ def answers(*arguments: str, seeds: int = 1) -> dict[tuple[str, str, str], dict[
 
 @pytest.mark.parametrize(("tick", "limit", "cut"), [("1s", 2, "15s"), ("1s", 5, "18s"), ("500ms", 5, "14s")])
 def test_sync_limit_times_tick_time_rules_both_sides(tick: str, limit: int, cut: str) -> None:
-    """A follower falls silent after the limit (its last read and the leader's last ping came a little earlier: half a tick at most); a leader up to two ticks after it;
-    a majority elects a leader within a second after it (finalise wait 0.2 s, notifications, synchronisation, the next write)."""
+    """A follower falls silent after the limit (its last read and the leader's last ping came a little earlier: half a tick at most); a leader up to two ticks
+    after it; a majority elects a leader within a second after it (finalise wait 0.2 s, notifications, synchronisation, the next write)."""
     found = answers("--tick-time", tick, "--sync-limit", str(limit))
     seconds = {"1s": 1.0, "500ms": 0.5}[tick]
     ends = limit * seconds

@@ -63,7 +63,8 @@ def sent(member: Etcd) -> list[tuple[int, Any]]:
 
 # ---- elections (ATC 2014, 5.1, 5.2, 5.4.1) ------------------------------------------------------------------------------------------------
 def test_a_write_as_a_transcript() -> None:
-    """A follower's write: proposed to the leader, appended everywhere, answered where it was asked once it is applied there; then everyone learns the commit."""
+    """A follower's write: proposed to the leader, appended everywhere, answered where it was asked once it is
+    applied there; then everyone learns the commit."""
     link = cluster()
     at = leader(link)
     node = others(link, at)[0]
@@ -379,7 +380,8 @@ def test_a_new_leader_confirms_no_read_before_it_has_committed_in_its_term() -> 
 
 
 def test_a_leader_with_a_lease_answers_alone_and_a_safe_one_asks() -> None:
-    """etcd-io/raft: "ReadOnlyLeaseBased ensures linearizability of the read only request by relying on the leader lease.  It can be affected by clock drift." """
+    """etcd-io/raft: "ReadOnlyLeaseBased ensures linearizability of the read only request by relying on the
+    leader lease.  It can be affected by clock drift." """
     for option, outcome in (("lease", "ok"), ("safe", None)):
         link = cluster(3, read_only_option=option)
         link.wait(link.request(0, "write", "x", "a"))
@@ -413,8 +415,8 @@ def test_a_peer_that_is_silent_for_five_seconds_is_hung_up_on_and_nothing_queues
 
 
 def test_each_direction_comes_back_when_its_own_reader_has_dialled_again() -> None:
-    """rafthttp/stream.go: a member's streamReader dials the peer that it wants to hear, and so attaches that peer's streamWriter; a SYN goes out at once and after
-    1 s, a dial lasts 2 s (config.go, peerDialTimeout: 1 s + the election timeout).  What is written before that is lost, and nobody is told."""
+    """rafthttp/stream.go: a member's streamReader dials the peer that it wants to hear, and so attaches that peer's streamWriter; a SYN goes out at once and
+    after 1 s, a dial lasts 2 s (config.go, peerDialTimeout: 1 s + the election timeout).  What is written before that is lost, and nobody is told."""
     trial = Trial(scenario(faults=({"shape": "0|1,2,3,4", "at": "4s", "for": "8350ms"},)), 1)
     trial.advance(12 * S)
     replicas: list[Any] = [node.replica for node in trial.nodes]
@@ -508,7 +510,8 @@ class Figure3:
         assert all(i < len(log) and log[i] == entry for i, entry in enumerate(self.committed) if entry.term < term)
 
     def state_machine_safety(self, committed: list[Entry]) -> None:
-        """ "if a server has applied a log entry at a given index to its state machine, no other server will ever apply a different log entry for the same index." """
+        """ "if a server has applied a log entry at a given index to its state machine, no other server will ever
+        apply a different log entry for the same index." """
         shared = min(len(committed), len(self.committed))
         assert committed[:shared] == self.committed[:shared]
         if len(committed) > shared:
@@ -650,7 +653,8 @@ def test_pre_vote_is_set_by_a_word() -> None:
 
 # ---- a restart, as its clients see it -------------------------------------------------------------------------------------------------------------
 def test_a_restarted_member_serves_no_client_before_it_was_published_through_the_log() -> None:
-    """server.go, publish: "publish registers server information into the cluster"; embed/serve.go waits for ReadyNotify: no serializable read goes back in time."""
+    """server.go, publish: "publish registers server information into the cluster"; embed/serve.go waits for
+    ReadyNotify: no serializable read goes back in time."""
     link = cluster(3, read_consistency="serializable")
     node = others(link, leader(link))[0]
     link.wait(link.request(node, "write", "x", "old"))

@@ -62,7 +62,8 @@ def test_a_leader_brings_every_follower_of_figure_7_to_its_own_log(name: str) ->
 
 
 def test_an_append_that_comes_late_cuts_nothing_off() -> None:
-    """Figure 2: "If an existing entry conflicts with a new one (same index but different terms), delete the existing entry and all that follow it": only then."""
+    """Figure 2: "If an existing entry conflicts with a new one (same index but different terms), delete the
+    existing entry and all that follow it": only then."""
     log = log_of(1, 1, 2, 2)
     assert log.merge(1, entries(1, 2)) == 0
     assert terms_of(log) == (1, 1, 2, 2)
@@ -72,14 +73,15 @@ def test_an_append_that_comes_late_cuts_nothing_off() -> None:
 
 @given(st.lists(st.integers(1, 4), max_size=6).map(sorted), st.lists(st.integers(1, 4), max_size=6).map(sorted))
 def test_up_to_date_compares_the_last_terms_then_the_lengths(mine: list[int], theirs: list[int]) -> None:
-    """5.4.1: "If the logs have last entries with different terms, then the log with the later term is more up-to-date.  If the logs end with the same term, then
-    whichever log is longer is more up-to-date." """
+    """5.4.1: "If the logs have last entries with different terms, then the log with the later term is more up-to-date.  If the logs end with the same term,
+    then whichever log is longer is more up-to-date." """
     ends = [(log[-1] if log else 0, len(log)) for log in (theirs, mine)]
     assert log_of(*mine).up_to_date(len(theirs), theirs[-1] if theirs else 0) == (ends[0] >= ends[1])
 
 
 def test_compaction_keeps_the_term_of_the_last_entry_it_drops() -> None:
-    """Section 7: "the last included index and term ... are preserved to support the AppendEntries consistency check for the first log entry following the snapshot." """
+    """Section 7: "the last included index and term ... are preserved to support the AppendEntries consistency check
+    for the first log entry following the snapshot." """
     log = log_of(1, 1, 2, 3)
     log.compact(3)
     assert log.matches(3, 2) and log.term(2) == COMPACTED and terms_of(log) == (3,)
@@ -90,8 +92,9 @@ def test_compaction_keeps_the_term_of_the_last_entry_it_drops() -> None:
 
 
 def test_progress_as_etcd_s_flow_control_describes_it() -> None:
-    """etcd-io/raft, doc: "When the progress of a follower is in probe state, leader sends at most one replication message per heartbeat interval ... in replicate
-    state, leader sends replication message, then optimistically increases next to the latest entry sent ... in snapshot state, leader stops sending." """
+    """etcd-io/raft, doc: "When the progress of a follower is in probe state, leader sends at most one replication message per
+    heartbeat interval ... in replicate state, leader sends replication message, then optimistically increases next to the latest
+    entry sent ... in snapshot state, leader stops sending." """
     progress = Progress(11, limit=2)
     assert progress.state == PROBE and not progress.paused()
     progress.sent(3)

@@ -1,9 +1,9 @@
 """A study of probabilistically bounded staleness: setups x batches, run in this process or on Ray, pooled, and held against what was published.
 
 Decides: which batches a study has, what its rows add up to, what counts as agreeing.  May not know: how a batch is played, what is published.
-Samples are independent of each other (capray.studies.pbs), so intervals here are over samples: Wilson's for shares, order statistics for quantiles (the
-ranks n q +- z sqrt(n q (1 - q))).  `low` and `high` are the 95 % interval.  `within`: the 99.9 % interval (of quantiles by exact ranks) meets the accepted range, so that with few
-samples only what is told apart from the published value is called different (99.9, since a study makes some 150 such comparisons); at 2 million
+Samples are independent of each other (capray.studies.pbs), so intervals here are over samples: Wilson's for shares, order statistics for quantiles (the ranks n
+q +- z sqrt(n q (1 - q))).  `low` and `high` are the 95 % interval.  `within`: the 99.9 % interval (of quantiles by exact ranks) meets the accepted range, so
+that with few samples only what is told apart from the published value is called different (99.9, since a study makes some 150 such comparisons); at 2 million
 samples the interval adds next to nothing to the range.
 """
 
