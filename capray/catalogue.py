@@ -53,7 +53,8 @@ def show_policies(name: str | None, as_json: bool) -> None:
         else:
             show(one, policy)
     if not as_json:
-        print("Each is set by --set NAME=VALUE, or under [settings] of a scenario; a duration takes units (200ms, 10s, 5min, 3h), without one it is in microseconds.")
+        print("Each is set by --set NAME=VALUE, or under [settings] of a scenario; a duration takes units (200ms, 10s, 5min, 3h), "
+              "without one it is in microseconds.")
 
 
 def show(name: str, policy: type[Replica]) -> None:

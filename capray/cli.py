@@ -210,7 +210,8 @@ def compare(
     first: Annotated[Path, typer.Argument(help="A results directory: what it was.")],
     second: Annotated[Path, typer.Argument(help="Another: what it is now.")],
     measure: Annotated[list[str], typer.Option(help="Measures to compare; repeat for more.")] = [],
-    threshold: Annotated[list[str], typer.Option(help="Differences up to this are accepted: NUMBER for all, MEASURE=NUMBER for one (durations with a unit); repeat for more.")] = [],
+    threshold: Annotated[list[str], typer.Option(
+        help="Differences up to this are accepted: NUMBER for all, MEASURE=NUMBER for one (durations with a unit); repeat for more.")] = [],
     pair: Annotated[list[str], typer.Option(help="FIRST=SECOND: labels that belong together though they differ; repeat for more.")] = [],
     worse: Annotated[bool, typer.Option("--worse", help="Status 1 only where the second is worse.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the figures overlaid here, as one HTML page.")] = None,

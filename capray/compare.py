@@ -60,7 +60,8 @@ def _tell(manifest: Manifest, there: Rows, differences: list[dict[str, Any]]) ->
     for line in lines if shown else []:
         print("  ".join([*(text.ljust(width) for text, width in zip(line, widths)), line[3]]))
     trials = len({line["key"] for line in differences})
-    print(f"{len(differences)} values differ, in {trials} of {len(there)} trials" + (f"; the first {MOST_SHOWN} are shown" if len(differences) > MOST_SHOWN else ""))
+    more = f"; the first {MOST_SHOWN} are shown" if len(differences) > MOST_SHOWN else ""
+    print(f"{len(differences)} values differ, in {trials} of {len(there)} trials{more}")
 
 
 @contextmanager
@@ -89,7 +90,8 @@ def _one_again(manifest: dict[str, Any], engine: str, address: str | None) -> Ro
 
 def row_differences(there: Iterable[Row], now: Iterable[Row]) -> Iterator[dict[str, Any]]:
     """Every column of every row that is not the same; both in the order of their keys."""
-    rows = groupby(merge(((str(row["key"]), 0, row) for row in there), ((str(row["key"]), 1, row) for row in now), key=lambda one: one[:2]), key=lambda one: one[0])
+    both = merge(((str(row["key"]), 0, row) for row in there), ((str(row["key"]), 1, row) for row in now), key=lambda one: one[:2])
+    rows = groupby(both, key=lambda one: one[0])
     for key, group in rows:
         found = {side: row for _, side, row in group}
         old, new = found.get(0), found.get(1)
@@ -160,8 +162,8 @@ def print_differences(table: list[Line], only_worse: bool) -> None:
     texts = [["point", "measure", "first", "second", "second - first [95 %]", "trials", ""]]
     for line in shown:
         first, second, change, low, high = (_number(line[name], line["measure"]) for name in ("first", "second", "difference", "low", "high"))
-        texts.append([f"{line['label']}, {line['nodes']} nodes, {line['duration']}", line["measure"], first, second, f"{change} [{low}, {high}]" if low else change,
-                      f"{line['trials']}{' paired' if line['paired'] else ''}", _verdict(line)])
+        texts.append([f"{line['label']}, {line['nodes']} nodes, {line['duration']}", line["measure"], first, second,
+                      f"{change} [{low}, {high}]" if low else change, f"{line['trials']}{' paired' if line['paired'] else ''}", _verdict(line)])
     widths = [max(len(text[i]) for text in texts) for i in range(7)]
     for text in texts if shown else []:
         print("  ".join(part.ljust(width) for part, width in zip(text, widths)).rstrip())

@@ -23,8 +23,8 @@ from capray.store import Row
 
 DEFAULT_MEASURES = (
     "availability", "availability_during", "availability_during_minority", "availability_during_majority", "availability_worst_node", "linearizable",
-    "stale_share", "staleness_max_us", "lost_writes", "conflicts", "divergence_area", "convergence_us", "convergence_censored", "failover_write_us", "recovery_first_write_us",
-    "latency_p99_us", "p_fresh_0", "read_p99_us", "write_p99_us", "p_within_2",
+    "stale_share", "staleness_max_us", "lost_writes", "conflicts", "divergence_area", "convergence_us", "convergence_censored", "failover_write_us",
+    "recovery_first_write_us", "latency_p99_us", "p_fresh_0", "read_p99_us", "write_p99_us", "p_within_2",
 )
 HIGHER_IS_BETTER = ("availability", "allowed_", "cap_available", "linearizable", "p_fresh", "p_within")
 LOWER_IS_BETTER = (

@@ -6,7 +6,8 @@ Sources:
   the split into a floor of 200 us and an exponential part of mean 75 us a direction is ours.
 - `wan-3dc`: Virginia, Oregon, Ireland: mean round trips 82.9, 107.9 and 170.6 ms (the same, table 1c), half of it a direction, `lan` inside and on top.
 - `lnkd-ssd`, `lnkd-disk`, `ymmr`, `wan`: production fits of Bailis et al., "Probabilistically Bounded Staleness", VLDB 2012, table 3; YMMR's write tail
-  index is 3.5 as in the authors' code (the table prints 3.35, which does not give their results). `wan` puts every node in a data centre of its own: 75 ms on each message.
+  index is 3.5 as in the authors' code (the table prints 3.35, which does not give their results).  `wan` puts every node in a data centre of its
+  own: 75 ms on each message.
 - disks: `ssd` and `disk` after etcd's hardware guide (a spinning disk syncs in about 10 ms, an SSD often below 1 ms); `fsync-2ms` is the machine of
   measured runs: median 2 ms, p99 20 ms. Their lognormal shapes are assumptions.
 """

@@ -288,10 +288,12 @@ def _trials(trials: Sequence[tuple[str, Record]]) -> str:
         "for each node and in it a row for each outcome; "
         "the fault is shaded, and a heavy line parts the sides. Below it the divergence of replicas. Then the messages between the nodes when the "
         "cut begins: slanted lines from sender to "
-        "receiver, crossed or open ends where a message was dropped or held up. Last, for a trial that was not linearizable, the smallest window that proves it: "
+        "receiver, crossed or open ends where a message was dropped or held up. "
+        "Last, for a trial that was not linearizable, the smallest window that proves it: "
         f"operations as bars by process, the offending values marked, the longest linearizable prefix shaded.</p><div class=controls><label>Trial <select "
         f"id=trial-pick>{''.join(options)}</select></label></div>"
-        f"<div class=scroll><div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div></div>{''.join(words)}{note}{''.join(data)}</section>"
+        "<div class=scroll><div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div></div>"
+        f"{''.join(words)}{note}{''.join(data)}</section>"
     )
 
 

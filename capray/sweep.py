@@ -288,7 +288,8 @@ def sweep_of(manifest: dict[str, Any]) -> Sweep:
     try:
         return msgspec.convert(manifest["spec"], Sweep)
     except msgspec.ValidationError as error:
-        raise InputError(f"manifest: its spec is no sweep that capray {__version__} reads ({error}); it was written by {manifest.get('version', 'an unknown version')}") from None
+        writer = manifest.get("version", "an unknown version")
+        raise InputError(f"manifest: its spec is no sweep that capray {__version__} reads ({error}); it was written by {writer}") from None
 
 
 def _sweep_units(raw: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def run_shown(sweep: Sweep, directory: Path, where: Where, command: str) -> tupl
     """Run a sweep with its progress on standard error.  Returns (digest, rows).  Raises InputError."""
     progress = Progress()
     try:
-        return run_sweep(sweep, directory, where.engine, where.address, where.in_flight, progress, command, where.nodes_per_actor, where.fleets, where.placement)
+        return run_sweep(sweep, directory, where.engine, where.address, where.in_flight, progress, command,
+                         where.nodes_per_actor, where.fleets, where.placement)
     finally:
         progress.close()
 

@@ -16,13 +16,16 @@ STORES = (
     ("zookeeper", "zookeeper", {}, "leader-minority"),
     ("rdbms", "rdbms", {}, "leader-minority"),
 )
-LATENCY = " The link shows in how long a healthy answer takes (latency_p50, latency_p99 of the trials without a cut), hardly in who is answered during a cut of tens of seconds."
+LATENCY = (" The link shows in how long a healthy answer takes (latency_p50, latency_p99 of the trials without a cut), "
+           "hardly in who is answered during a cut of tens of seconds.")
 NOTES = {
-    "cassandra ONE": "Theory, AP: both sides go on, their reads go stale, writes conflict, and after heal the replicas come together. Reads sent across the cut hang until the "
-                     "other side is convicted, some 20 s after the cut.",
-    "cassandra QUORUM": "Theory, CP: the minority has no quorum and answers nothing; the majority goes on, its reads only once they are no longer sent across the cut. Never stale.",
-    "zookeeper": "Theory, CP, the leader in the minority: nobody notices for syncLimit x tickTime = 10 s, so writes stop on both sides; then the majority elects a leader and serves, and the "
-                 "minority refuses. The longer the cut, the later the minority returns after heal: retransmission time-outs have doubled.",
+    "cassandra ONE": "Theory, AP: both sides go on, their reads go stale, writes conflict, and after heal the replicas come together. Reads sent across the "
+                     "cut hang until the other side is convicted, some 20 s after the cut.",
+    "cassandra QUORUM": "Theory, CP: the minority has no quorum and answers nothing; the majority goes on, its reads only once they are no longer sent across "
+                        "the cut. Never stale.",
+    "zookeeper": "Theory, CP, the leader in the minority: nobody notices for syncLimit x tickTime = 10 s, so writes stop on both sides; then the majority "
+                 "elects a leader and serves, and the minority refuses. The longer the cut, the later the minority returns after heal: retransmission "
+                 "time-outs have doubled.",
     "rdbms": "Theory, CA, the server in the minority: only its side is answered, however many are on the other.",
 }
 LINKS_OF = {"ci": ("lnkd-disk", "ymmr"), "default": ("lnkd-ssd", "lnkd-disk", "ymmr", "wan"), "full": ("lnkd-ssd", "lnkd-disk", "ymmr", "wan", "wan-3dc")}

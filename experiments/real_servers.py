@@ -44,12 +44,13 @@ from capray.measures.phases import FOREVER, is_ok, kind_of
 from capray.record import Operation, Record
 from capray.scenario import from_dict
 from capray.store import Results, Row
+from capray.studies.measured_servers import Spread, measured_servers
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import draw, replay
 from capray.trial import simulate
 
 SECOND = 1_000_000
-MEASURED_CUT = "10s"
+MEASURED, MEASURED_CUT = measured_servers(), "10s"
 LIFTING_US = 20_000  # dials begin whole seconds after a cut: that heal comes a little later decides which of them find the path open
 LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}  # round trip 0.2 ms in the mean
 BASE: dict[str, Any] = {"link": LINK, "disk": "fsync-2ms", "quiet_us": SECOND}
@@ -73,116 +74,13 @@ CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
 # rf3_wany_rone, and n0, n1 and n4 of rf3_quorum did not.  With the counts of `earlier` that is likeliest some 3 min after such a cut.
 CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 350, "past_age": "3min"}
 
-# (system, variant, runs) -> measure, median over the runs, and their spread where they differ: s, shares, counts; p50 in ms.
-# From reference/real_servers/index.json.
-PUBLISHED: dict[tuple[str, str, int], str] = {
-    ("etcd", "leader_cut", 3): """
-        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r .9588 .9581 .9898; av_dur_maj_w .8834 .8511 .9058;
-        av_after_min .944 .871 .9447; av_after_maj .952 .9034 .9773; failover_w 1.228 .955 1.358; failover_w_all 1.323 1.059 1.491;
-        failover_r_all 1.226 .973 1.361; maj_gap_w 1.928 1.53 2.985; maj_gap_r 1.892 1.527 2.998; rec_first_ok_r 2.474 2.039 3.897;
-        rec_first_ok_w 2.473 2.027 3.862; rec_last_bad 1.408 .984 2.805; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0;
-        lost_acked 0; info_applied 38 16 42; p50_r 4.84 3.74 4.88; p50_w 7.34 5.77 7.4
-    """,
-    ("etcd", "follower_cut", 3): """
-        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min .9442 .9318 .9508;
-        av_after_maj .9329 .9191 .9929; failover_w .046 .016 .067; failover_w_all .362 .211 .51; failover_r_all .184 .07 .347;
-        maj_gap_w 2.245 1.039 2.619; maj_gap_r 2.196 1.06 2.659; rec_first_ok_r 2.226 2.031 2.698; rec_first_ok_w 2.22 1.994 2.698;
-        rec_last_bad 1.193 1.116 1.672; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
-        info_applied 30 3 32; p50_r 4.31 4.17 4.32; p50_w 6.63 6.28 6.64
-    """,
-    ("etcd_ser", "leader_cut", 2): """
-        av_before 1; av_dur_min_r 1; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w .9026 .8904 .9149; av_after_min .9555 .9429 .9682;
-        av_after_maj .9748 .9614 .9882; failover_w 1.473 .954 1.992; failover_w_all 1.538 1.075 2.001; failover_r_all .069 .066 .072;
-        maj_gap_w 2.243 1.737 2.749; maj_gap_r .293 .206 .38; min_last_ok_r 9.974 9.972 9.976; rec_first_ok_r .172 .121 .223;
-        rec_first_ok_w 3.0595 2.705 3.414; rec_last_bad 2.016 1.667 2.365; stale 228.5 227 230; stale_dur_min 169 162 176; stale_dur_maj 0;
-        stale_after 59.5 54 65; stale_max_s 11.5645 11.388 11.741; lost_acked 0; info_applied 28 20 36; p50_r 1.7 1.69 1.71;
-        p50_w 4.18 4.17 4.19
-    """,
-    ("zookeeper", "leader_cut", 3): """
-        av_before 1; av_dur_min_r 1; av_dur_min_w 0 0 .1094; av_dur_maj_r .9963 .9935 .9967; av_dur_maj_w 0; av_after_min .989 .9697 1;
-        av_after_maj .966 .9604 .9889; failover_w 10.698 10.237 10.842; failover_w_all 10.953 10.405 10.977; failover_r_all .109 .065 .126;
-        maj_gap_w 10.698 10.237 10.842; maj_gap_r .679 .376 .683; min_last_ok_r 9.976 9.893 9.977; rec_first_ok_r .716 .605 .901;
-        rec_first_ok_w .913 .377 .959; rec_last_bad .726 .312 .74; stale 0 0 1; stale_dur_min 0; stale_dur_maj 0; stale_after 0;
-        stale_max_s 0 0 .017; lost_acked 0; info_applied 0 0 171; p50_r 2.17 2.02 2.23; p50_w 6.26 6.08 6.47
-    """,
-    ("zookeeper", "follower_cut", 3): """
-        av_before 1; av_dur_min_r 1 .994 1; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min .989 .9868 .9893; av_after_maj 1;
-        failover_w .023 .008 .025; failover_w_all .088 .086 .34; failover_r_all .109 .064 .126; maj_gap_w .229 .225 .235;
-        maj_gap_r .343 .219 .379; min_last_ok_r 9.972 9.892 9.974; rec_first_ok_r .504 .308 .524; rec_first_ok_w .507 .34 .565;
-        rec_last_bad .26 .234 .411; stale 191 163 193; stale_dur_min 190 163 193; stale_dur_maj 0; stale_after 0; stale_max_s 9.901 9.845 9.908;
-        lost_acked 0; info_applied 0; p50_r 2.23 2.05 2.41; p50_w 6.72 6 7.01
-    """,
-    ("redis", "leader_cut", 3): """
-        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r .3135 .3106 .3762; av_dur_maj_w .3464 .3063 .3931; av_after_min 1;
-        av_after_maj 1; failover_w 6.694 6.581 6.754; failover_w_all 6.781 6.744 6.869; failover_r_all 6.897 6.885 6.897;
-        maj_gap_w 6.694 6.581 6.754; maj_gap_r 6.694 6.573 6.848; min_last_ok_r 9.97 9.892 10.014; min_last_ok_w 9.937 9.933 9.952;
-        rec_first_ok_r .225 .102 .283; rec_first_ok_w .174 .171 .288; rec_last_bad 0; stale 72 65 89; stale_dur_min 35 29 40;
-        stale_dur_maj 34 29 42; stale_after 7 3 7; stale_max_s 6.778 6.355 6.975; lost_acked 194 192 204; info_applied 0; p50_r .7 .67 .74;
-        p50_w .9 .89 .99
-    """,
-    ("redis", "follower_cut", 2): """
-        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min 1; av_after_maj 1; failover_w .034 .001 .067;
-        failover_w_all .4235 .339 .508; failover_r_all .2075 .072 .343; maj_gap_w .221 .209 .233; maj_gap_r .2015 .198 .205;
-        rec_first_ok_r .1745 .119 .23; rec_first_ok_w .2495 .193 .306; rec_last_bad 0; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0;
-        stale_max_s 0; lost_acked 0; info_applied 1.5 1 2; p50_r .725 .62 .83; p50_w .95 .84 1.06
-    """,
-    ("postgres", "leader_cut", 1): """
-        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r 0; av_dur_maj_w 0; av_after_min 1; av_after_maj 1; failover_w 10.037;
-        failover_w_all 10.219; failover_r_all 10.106; maj_gap_w 10.037; maj_gap_r 10.027; min_last_ok_r 9.996; min_last_ok_w 9.938;
-        rec_first_ok_r .12; rec_first_ok_w .307; rec_last_bad 0; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0;
-        lost_acked 0; info_applied 1; p50_r .58; p50_w 1.32
-    """,
-    ("cassandra_rf3_one", "minority2", 3): """
-        av_before 1; av_dur_min_r .6289 .6209 .6954; av_dur_min_w .7947 .7884 .83; av_dur_maj_r .8712 .7659 .9129; av_dur_maj_w 1;
-        av_after_min .9688 .9641 .9749; av_after_maj .9959 .9899 .9975; failover_w .026 .007 .054; failover_w_all .096 .084 .327;
-        failover_r_all .107 .103 .128; maj_gap_w .24 .227 .308; maj_gap_r .343 .217 .343; min_last_ok_r 9.941 9.693 10.002;
-        min_last_ok_w 9.981 9.929 10.022; rec_first_ok_r .407 .125 .735; rec_first_ok_w .284 .167 .527; rec_last_bad 2.411 2.358 3.014;
-        stale 181 156 204; stale_dur_min 70 57 75; stale_dur_maj 59 47 72; stale_after 56 40 64; stale_max_s 1.498 1.02 1.857; lost_acked 0;
-        info_applied 0; p50_r 4.33 4.07 4.59; p50_w 4.07 4.06 4.33
-    """,
-    ("cassandra_rf3_quorum", "minority2", 3): """
-        av_before 1; av_dur_min_r .3094 .2526 .3249; av_dur_min_w .3947 .381 .42; av_dur_maj_r .5516 .4524 .5797; av_dur_maj_w .6021 .5682 .6103;
-        av_after_min .9173 .907 .9198; av_after_maj .9487 .9439 .9578; failover_w .064 .007 .079; failover_w_all .184 .085 .338;
-        failover_r_all .245 .11 .955; maj_gap_w .299 .288 .408; maj_gap_r .412 .329 .588; min_last_ok_r 9.838 9.694 9.908;
-        min_last_ok_w 9.937 9.782 9.958; rec_first_ok_r .623 .164 .749; rec_first_ok_w .859 .264 1.078; rec_last_bad 2.667 2.559 2.849; stale 0;
-        stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0; info_applied 83 80 88; p50_r 5.24 4.55 6.03;
-        p50_w 4.57 3.94 5.51
-    """,
-    ("cassandra_rf3_wall_rone", "minority2", 1): """
-        av_before 1; av_dur_min_r .6447; av_dur_min_w 0; av_dur_maj_r .9353; av_dur_maj_w .2076; av_after_min .9008; av_after_maj .9562;
-        failover_w .069; failover_w_all .479; failover_r_all .114; maj_gap_w .755; maj_gap_r .342; min_last_ok_r 10.014; rec_first_ok_r .241;
-        rec_first_ok_w 3.438; rec_last_bad 2.866; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
-        info_applied 277; p50_r 4.46; p50_w 5.6
-    """,
-    ("cassandra_rf3_wany_rone", "minority2", 2): """
-        av_before 1; av_dur_min_r .5951 .4897 .7005; av_dur_min_w .8119 .7947 .8291; av_dur_maj_r .8006 .7755 .8258; av_dur_maj_w 1;
-        av_after_min .9708 .968 .9737; av_after_maj .9947 .9934 .9959; failover_w .0315 .006 .057; failover_w_all .2215 .084 .359;
-        failover_r_all .4625 .104 .821; maj_gap_w .234 .228 .24; maj_gap_r .2835 .229 .338; min_last_ok_r 9.9735 9.942 10.005;
-        min_last_ok_w 9.942 9.928 9.956; rec_first_ok_r .268 .091 .445; rec_first_ok_w .238 .199 .277; rec_last_bad 2.4265 2.257 2.596;
-        stale 181 161 201; stale_dur_min 64 53 75; stale_dur_maj 53.5 43 64; stale_after 63.5 62 65; stale_max_s 1.6805 1.498 1.863;
-        lost_acked 0; info_applied 0; p50_r 4.275 3.73 4.82; p50_w 3.9 3.6 4.2
-    """,
-    ("cassandra_rf5_one", "minority2", 3): """
-        av_before 1; av_dur_min_r 1; av_dur_min_w 1; av_dur_maj_r 1; av_dur_maj_w 1; av_after_min 1; av_after_maj 1; failover_w .026 .005 .069;
-        failover_w_all .098 .081 .338; failover_r_all .113 .107 .128; maj_gap_w .24 .228 .307; maj_gap_r .26 .215 .34;
-        min_last_ok_r 10.017 9.974 10.025; min_last_ok_w 9.954 9.941 10.018; rec_first_ok_r .224 .097 .272; rec_first_ok_w .286 .163 .556;
-        rec_last_bad 0; stale 275 263 290; stale_dur_min 106 98 113; stale_dur_maj 95 77 115; stale_after 70 69 85;
-        stale_max_s 1.499 1.019 1.863; lost_acked 0; info_applied 0; p50_r 3.48 3.25 4.71; p50_w 4.27 3.67 4.95
-    """,
-    ("cassandra_rf5_quorum", "minority2", 3): """
-        av_before 1; av_dur_min_r 0; av_dur_min_w 0; av_dur_maj_r .6271 .4968 .7897; av_dur_maj_w 1; av_after_min .8632 .8571 .8802;
-        av_after_maj 1 .9843 1; failover_w .033 .028 .049; failover_w_all .102 .09 .321; failover_r_all 5.847 .156 5.931;
-        maj_gap_w .237 .228 .31; maj_gap_r .304 .287 5.449; rec_first_ok_r 3.546 3.397 3.811; rec_first_ok_w 3.395 3.319 3.417;
-        rec_last_bad 2.625 2.382 2.827; stale 0; stale_dur_min 0; stale_dur_maj 0; stale_after 0; stale_max_s 0; lost_acked 0;
-        info_applied 96 93 98; p50_r 8.64 6.86 10.83; p50_w 7.58 6.36 8.75
-    """,
-}
 COLUMNS = {
     "av_before": "availability_before", "av_dur_min_r": "availability_during_minority_read", "av_dur_min_w": "availability_during_minority_write",
     "av_dur_maj_r": "availability_during_majority_read", "av_dur_maj_w": "availability_during_majority_write", "av_after_min": "availability_after_minority",
     "av_after_maj": "availability_after_majority", "failover_w": "failover_write_us", "failover_w_all": "", "failover_r_all": "", "maj_gap_w": "gap_write_us",
-    "maj_gap_r": "gap_read_us", "min_last_ok_r": "", "min_last_ok_w": "", "rec_first_ok_r": "recovery_first_read_us", "rec_first_ok_w": "recovery_first_write_us",
-    "rec_last_bad": "recovery_last_us", "stale": "stale_reads", "stale_dur_min": "stale_reads_during_minority", "stale_dur_maj": "stale_reads_during_majority",
+    "maj_gap_r": "gap_read_us", "min_last_ok_r": "", "min_last_ok_w": "", "rec_first_ok_r": "recovery_first_read_us",
+    "rec_first_ok_w": "recovery_first_write_us", "rec_last_bad": "recovery_last_us",
+    "stale": "stale_reads", "stale_dur_min": "stale_reads_during_minority", "stale_dur_maj": "stale_reads_during_majority",
     "stale_after": "stale_reads_after", "stale_max_s": "staleness_max_us", "lost_acked": "lost_writes", "info_applied": "",
     "p50_r": "latency_p50_before_read_us", "p50_w": "latency_p50_before_write_us",
 }  # measure -> column of the results ("": from the replayed trial)
@@ -203,10 +101,13 @@ def script() -> None:
 
 def options() -> argparse.ArgumentParser:
     found = parser(__doc__ or "")
-    found.add_argument("--system", nargs="+", default=None, help="measured runs' names: " + ", ".join(SYSTEMS) + ", cassandra_rf3_one, ... (default: all that were measured)")
-    found.add_argument("--variant", nargs="+", default=None, help="leader_cut, follower_cut, minority2, or a shape such as isolate or 0,1|2,3,4 (default: as measured)")
+    found.add_argument("--system", nargs="+", default=None,
+                       help="measured runs' names: " + ", ".join(SYSTEMS) + ", cassandra_rf3_one, ... (default: all that were measured)")
+    found.add_argument("--variant", nargs="+", default=None,
+                       help="leader_cut, follower_cut, minority2, or a shape such as isolate or 0,1|2,3,4 (default: as measured)")
     found.add_argument("--for", dest="cut", nargs="+", default=[MEASURED_CUT], help="how long the cut lasts, with units")
-    found.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the policy in place of the measured ones; nothing is published for them")
+    found.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
+                       help="settings of the policy in place of the measured ones; nothing is published for them")
     return found
 
 
@@ -217,9 +118,11 @@ def system(name: str) -> tuple[str, dict[str, Any]]:
     if name in SYSTEMS:
         return SYSTEMS[name]
     if not found:
-        raise wrong("system", name, "one of " + ", ".join([*SYSTEMS, *dict.fromkeys(one for one, _, _ in PUBLISHED if one not in SYSTEMS)]) + ", or another cassandra_rf<n>_<level>")
+        names = dict.fromkeys([*SYSTEMS, *(one for one, _ in MEASURED)])
+        raise wrong("system", name, "one of " + ", ".join(names) + ", or another cassandra_rf<n>_<level>")
     factor, write, read, both = found.groups()
-    return "cassandra", {**CASSANDRA_SETTINGS, "replication_factor": int(factor), "write_consistency": (write or both).upper(), "read_consistency": (read or both).upper()}
+    levels = {"write_consistency": (write or both).upper(), "read_consistency": (read or both).upper()}
+    return "cassandra", {**CASSANDRA_SETTINGS, "replication_factor": int(factor), **levels}
 
 
 @lru_cache
@@ -231,7 +134,8 @@ def earlier(one: str, shape: str) -> dict[str, Any]:
         return {}
     fault = {"kind": "partition", "shape": shape, "at_us": 10 * SECOND, "for_us": duration_us(MEASURED_CUT)}
     scenario = from_dict({**BASE, "policy": policy, "nodes": 5, "settings": settings, "duration_us": 20 * SECOND, "faults": [fault]})
-    silent = [op.node for seed in EARLIER_SEEDS for op in simulate(scenario, seed).history if op.f == "read" and not is_ok(op) and op.error != "UNAVAILABLE"]
+    reads = [op for seed in EARLIER_SEEDS for op in simulate(scenario, seed).history if op.f == "read"]
+    silent = [op.node for op in reads if not is_ok(op) and op.error != "UNAVAILABLE"]
     return {"past_read_timeouts": [silent.count(node) // len(EARLIER_SEEDS) for node in range(5)]}
 
 
@@ -244,12 +148,16 @@ def shape(variant: str) -> str:
 
 def wanted(given: argparse.Namespace) -> list[tuple[str, str]]:
     """The systems and variants asked for: of those measured, or where variants were named, each with each."""
-    measured = [(one, variant) for one, variant, _ in PUBLISHED]
-    systems = list(dict.fromkeys(given.system or [one for one, _ in measured]))
+    systems = list(dict.fromkeys(given.system or [one for one, _ in MEASURED]))
     if given.variant and given.system:
         return [(one, variant) for one in systems for variant in dict.fromkeys(given.variant)]
-    found = [(one, variant) for one in systems for variant in ([v for s, v in measured if s == one] or ["minority2" if one.startswith("cassandra") else "leader_cut"])]
+    found = [(one, variant) for one in systems for variant in variants_of(one)]
     return [pair for pair in found if pair[1] in given.variant] if given.variant else found
+
+
+def variants_of(one: str) -> list[str]:
+    """Those that a system was measured in; else the one of its kind."""
+    return [variant for name, variant in MEASURED if name == one] or ["minority2" if one.startswith("cassandra") else "leader_cut"]
 
 
 def sweep_of(given: argparse.Namespace) -> Sweep:
@@ -263,12 +171,16 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     chosen = wanted(given)
     if not chosen:
         raise wrong("variant", " ".join(given.variant), "a variant that was measured, or a system beside it")
-    variants = tuple(Variant(label=f"{one} {variant}", policy=system(one)[0], settings={**system(one)[1], **earlier(one, shape(variant)), **extra}, shape=shape(variant))
-                     for one, variant in chosen)
+    variants = []
+    for one, variant in chosen:
+        policy, settings = system(one)
+        settings = {**settings, **earlier(one, shape(variant)), **extra}
+        variants.append(Variant(label=f"{one} {variant}", policy=policy, settings=settings, shape=shape(variant)))
     name = "real-servers" if given.scale == "default" else f"{given.scale}-real-servers"
     if given.system:
         name += "-" + "-".join(dict.fromkeys(one for one, _ in chosen))
-    sweep = Sweep(name=name, variants=variants, grids=(Grid(nodes=(5,), durations=tuple(dict.fromkeys(lasting(cut) for cut in given.cut))),), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
+    grid = Grid(nodes=(5,), durations=tuple(dict.fromkeys(lasting(cut) for cut in given.cut)))
+    sweep = Sweep(name=name, variants=tuple(variants), grids=(grid,), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
                   seeds=SEEDS[given.scale] if given.seeds is None else given.seeds)
     sweep.validate()
     return sweep
@@ -286,21 +198,11 @@ def asked_for(lasts: str) -> str:
     return show_us(duration_us(lasts) - LIFTING_US) if lasts.endswith("us") else lasts
 
 
-def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
-    """(system and variant, cut) -> measure -> median, least, most of the measured runs; nothing where settings were changed."""
-    if given.set:
+def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, Spread]]:
+    """(system and variant, cut) -> measure -> the measured runs; nothing where settings were changed, or for other cuts."""
+    if given.set or lasting(MEASURED_CUT) not in [lasting(cut) for cut in given.cut]:
         return {}
-    out: dict[tuple[str, str], dict[str, tuple[float, float, float]]] = {}
-    for (one, variant, _), text in PUBLISHED.items():
-        for cut in given.cut:
-            if lasting(cut) == lasting(MEASURED_CUT):
-                out[(f"{one} {variant}", MEASURED_CUT)] = {words[0]: spread([float(word) for word in words[1:]]) for words in (part.split() for part in text.split(";"))}
-    return out
-
-
-def spread(numbers: list[float]) -> tuple[float, float, float]:
-    """Median, least, most; of runs that agree, or of a single one, all the same."""
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else (numbers[0], numbers[0], numbers[0])
+    return {(f"{one} {variant}", MEASURED_CUT): found for (one, variant), found in MEASURED.items()}
 
 
 # ---- the measures -------------------------------------------------------------------------------------------------------------------
@@ -331,7 +233,8 @@ def kept_by_the_primary(record: Record) -> set[tuple[str, Any]]:
     out: set[tuple[str, Any]] = set()
     for key, found in (holdings(record) or {}).items():
         answers = {op.result for op in record.history if op.final and op.key == key and op.type == "ok"}
-        held = {node: max((found.rank[write], write) for write, _, end in line if end == FOREVER)[1] for node, line in found.held.items() if any(end == FOREVER for *_, end in line)}
+        lasting_ones = {node: [(found.rank[write], write) for write, _, end in line if end == FOREVER] for node, line in found.held.items()}
+        held = {node: max(ones)[1] for node, ones in lasting_ones.items() if ones}
         values = {number: value for value, number in found.number.items()}
         kept = found.kept(frozenset(node for node, newest in held.items() if values[newest] in answers))
         out |= {(key, values[write]) for write in kept}
@@ -353,7 +256,7 @@ def value_of(row: Row, measure: str) -> float | None:
     return float(value) / (1_000 if measure.startswith("p50") else SECOND)
 
 
-def told(rows: list[Row], known: dict[tuple[str, str], dict[str, tuple[float, float, float]]]) -> list[dict[str, Any]]:
+def told(rows: list[Row], known: dict[tuple[str, str], dict[str, Spread]]) -> list[dict[str, Any]]:
     """One dict for each measure of each system, variant and length of the cut."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -364,10 +267,11 @@ def told(rows: list[Row], known: dict[tuple[str, str], dict[str, tuple[float, fl
             values = sorted(value for row in group if (value := value_of(row, measure)) is not None)
             middle, (low, high) = median(values) if values else None, interval(values)
             published = known.get((label, cut), {}).get(measure)
-            out.append({"measure": measure, "published": published[0] if published else None, "simulated": middle, "low": low, "high": high,
-                        "within": None if published is None else within(measure, middle, published), "published_low": published[1] if published else None,
-                        "published_high": published[2] if published else None, "system": label.partition(" ")[0], "variant": label.partition(" ")[2], "cut": cut,
-                        "apart": published is not None and low is not None and high is not None and (high < published[1] or low > published[2]), "trials": len(values)})
+            apart = published is not None and low is not None and high is not None and (high < published.least or low > published.most)
+            out.append({"measure": measure, "published": published and published.median, "simulated": middle, "low": low, "high": high,
+                        "within": published and within(measure, middle, published), "published_low": published and published.least,
+                        "published_high": published and published.most, "system": label.partition(" ")[0], "variant": label.partition(" ")[2],
+                        "cut": cut, "apart": apart, "trials": len(values)})
     return out
 
 
@@ -381,7 +285,7 @@ def interval(ordered: list[float]) -> tuple[float | None, float | None]:
     return (ordered[rank], ordered[-1 - rank]) if n > 1 else (None, None)
 
 
-def within(measure: str, simulated: float | None, published: tuple[float, float, float]) -> bool | None:
+def within(measure: str, simulated: float | None, published: Spread) -> bool | None:
     """Does it agree, by the tolerances above?  Null for what it has none for."""
     middle, least, most = published
     if measure.startswith("p50") or measure == "info_applied":
@@ -412,7 +316,8 @@ def figure(answers: list[dict[str, Any]]) -> go.Figure:
     names = list(dict.fromkeys(name_of(answer, several) for answer in answers))[::-1]
     down = -(-len(PANELS) // ACROSS)
     height = 150 + down * (90 + 30 * len(names))
-    drawn = make_subplots(rows=down, cols=ACROSS, shared_yaxes=True, subplot_titles=[title for _, title in PANELS], horizontal_spacing=0.03, vertical_spacing=66 / height)
+    drawn = make_subplots(rows=down, cols=ACROSS, shared_yaxes=True, subplot_titles=[title for _, title in PANELS],
+                          horizontal_spacing=0.03, vertical_spacing=66 / height)
     fits_look, apart_look = looks(["within", "not within"]).values()
     dots: tuple[tuple[str, str, str, str, float, Callable[[dict[str, Any]], bool]], ...] = (
         ("measured: median and spread of the runs", "published", INK, "line-ns-open", 0.17, lambda answer: True),
@@ -426,16 +331,21 @@ def figure(answers: list[dict[str, Any]]) -> go.Figure:
             bars = {"type": "data", "symmetric": False, "thickness": 1.3, "width": 3, "color": colour,
                     "array": [(answer[ends[1]] if answer[ends[1]] is not None else answer[field]) - answer[field] for answer in own],
                     "arrayminus": [answer[field] - (answer[ends[0]] if answer[ends[0]] is not None else answer[field]) for answer in own]}
-            drawn.add_trace(go.Scatter(x=[answer[field] for answer in own], y=[names.index(name_of(answer, several)) + aside for answer in own], mode="markers", name=name,
-                                       legendgroup=name, showlegend=False, error_x=bars, marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 2, "color": colour}},
+            drawn.add_trace(go.Scatter(x=[answer[field] for answer in own], y=[names.index(name_of(answer, several)) + aside for answer in own],
+                                       mode="markers", name=name, legendgroup=name, showlegend=False, error_x=bars, marker=mark(symbol, colour),
                                        hovertemplate=f"{measure}, {field}: %{{x:.4g}}<extra></extra>"), **at)
         drawn.update_xaxes(range=[-0.04, 1.06] if measure.startswith("av_") else None, rangemode="tozero", **at)
         drawn.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], **at)
     for name, _, colour, symbol, _, _ in dots:
-        drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 2, "color": colour}}))
+        drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker=mark(symbol, colour)))
     trials = max(answer["trials"] for answer in answers)
-    style(drawn, "Real servers under a real cut, and their simulation", f"{trials} seeds; 1 to 3 runs of each real system, where it was measured; 5 nodes, two of them cut off", height)
+    style(drawn, "Real servers under a real cut, and their simulation",
+          f"{trials} seeds; 1 to 3 runs of each real system, where it was measured; 5 nodes, two of them cut off", height)
     return drawn.update_xaxes(linecolor=FAINT).update_layout(width=1150)
+
+
+def mark(symbol: str, colour: str) -> dict[str, Any]:
+    return {"symbol": symbol, "size": 8, "color": colour, "line": {"width": 2, "color": colour}}
 
 
 def name_of(answer: dict[str, Any], several: bool) -> str:
@@ -449,8 +359,10 @@ def say(answers: list[dict[str, Any]], last: dict[str, Any], as_json: bool) -> N
             print(json.dumps(found))
         elif found["simulated"] is not None or found["published"] is not None:
             known = "" if found["published"] is None else f"  measured {found['published']:.4g} [{found['published_low']:.4g}, {found['published_high']:.4g}]"
-            value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g}" + (f" [{found['low']:.4g}, {found['high']:.4g}]" if found["low"] is not None else "")
-            print(f"{found['system']:24} {found['variant']:12} {found['cut']:>5} {found['measure']:14} {value:>26}{known}{'  NOT within' if found['within'] is False else ''}")
+            value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g}"
+            value += "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
+            verdict = "  NOT within" if found["within"] is False else ""
+            print(f"{found['system']:24} {found['variant']:12} {found['cut']:>5} {found['measure']:14} {value:>26}{known}{verdict}")
     print("{trials} trials, digest {digest}: {directory}".format(**last), file=sys.stderr if as_json else sys.stdout)
 
 

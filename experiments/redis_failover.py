@@ -40,10 +40,13 @@ SECOND = 1_000_000
 HEARD_WITHIN_S = 4  # after heal: dials are tried after 1 s, 2 s, 4 s, ... by each of two dozen connections
 REPL_TIMEOUT_S = 60  # redis.conf 7.0
 MEASURED_FAILOVER_S = 6.694  # reference/real_servers/index.json, redis_leader_cut_D10, median of 3 runs
-# (client placement, min-replicas, cut in s) -> acknowledged writes lost in each of the real runs; {2 | 3} of 5 nodes, down-after 5 s, quorum 3, 10 writes a second and client
+# (client placement, min-replicas, cut in s) -> acknowledged writes lost in each of the real runs;
+# {2 | 3} of 5 nodes, down-after 5 s, quorum 3, 10 writes a second and client
 MEASURED_LOSSES = {
-    ("beside", 0, 10): (192, 194, 197, 199, 204), ("beside", 0, 20): (368, 383, 398, 422, 432), ("beside", 0, 30): (603, 623, 626, 662, 687), ("beside", 0, 60): (1242, 1271),
-    ("beside", 0, 90): (1835,), ("beside", 2, 10): (190,), ("beside", 2, 30): (204, 218), ("beside", 2, 60): (180, 301), ("outside", 0, 20): (607,), ("outside", 0, 30): (864,),
+    ("beside", 0, 10): (192, 194, 197, 199, 204), ("beside", 0, 20): (368, 383, 398, 422, 432), ("beside", 0, 30): (603, 623, 626, 662, 687),
+    ("beside", 0, 60): (1242, 1271), ("beside", 0, 90): (1835,),
+    ("beside", 2, 10): (190,), ("beside", 2, 30): (204, 218), ("beside", 2, 60): (180, 301),
+    ("outside", 0, 20): (607,), ("outside", 0, 30): (864,),
 }
 BASELINE = "failover"  # the variant that T is measured on: clients beside their nodes, no min-replicas
 

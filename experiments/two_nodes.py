@@ -29,8 +29,10 @@ PAUSE = "100ms"  # between one client's answer and the next one's request
 def tell(seen: list[dict[str, object]], cluster: Cluster, choice: str, step: str, operation: Operation) -> None:
     """Note what one client saw."""
     answer = {"ok": "ok" if operation.f == "write" else f"ok: x = {operation.result}",
-              "fail": "no answer in time" if operation.error == "timeout" else f"refused ({operation.error})", "info": f"unknown ({operation.error})"}[operation.type]
-    seen.append({"choice": choice, "step": step, "client": NAMES[operation.node or 0], "at_us": operation.invoke, "took_us": (operation.complete or cluster.now) - operation.invoke,
+              "fail": "no answer in time" if operation.error == "timeout" else f"refused ({operation.error})",
+              "info": f"unknown ({operation.error})"}[operation.type]
+    seen.append({"choice": choice, "step": step, "client": NAMES[operation.node or 0], "at_us": operation.invoke,
+                 "took_us": (operation.complete or cluster.now) - operation.invoke,
                  "asked": "read x" if operation.f == "read" else f"write x = {operation.value}", "type": operation.type, "answer": answer,
                  "data": {NAMES[node]: value for node, value in cluster.data("x").items()}})
     cluster.advance(PAUSE)
@@ -63,13 +65,15 @@ def moral(seen: list[dict[str, object]]) -> str:
     accepted = [line for line in writes if line["type"] == "ok"]
     differed = next((line["data"] for line in seen if line["step"] == "cut" and len(set(line["data"].values())) > 1), None)  # type: ignore[attr-defined]
     last = seen[-1]["data"]
-    told = [f"{len(writes) - len(accepted)} of {len(writes)} writes in the cut were refused" if len(accepted) < len(writes) else "every write in the cut was accepted"]
+    refused = len(writes) - len(accepted)
+    told = [f"{refused} of {len(writes)} writes in the cut were refused" if refused else "every write in the cut was accepted"]
     if differed is None:
         told.append("A and B never held different values")
     else:
         both = next(line["data"] for line in reversed(seen) if line["step"] == "cut")
         told.append("in conflict: " + ", ".join(f"{name} held {value}" for name, value in both.items()))  # type: ignore[attr-defined]
-        told.append("after heal " + ", ".join(f"{name} holds {value}" for name, value in last.items()) + ": the newest wins, the other is overwritten though its client was told ok")  # type: ignore[attr-defined]
+        ends = ", ".join(f"{name} holds {value}" for name, value in last.items())  # type: ignore[attr-defined]
+        told.append(f"after heal {ends}: the newest wins, the other is overwritten though its client was told ok")
     return "; ".join(told) + "."
 
 
@@ -92,7 +96,7 @@ def script() -> None:
         if not given.json:
             print(f"  => {moral(seen)}")
     if not given.json:
-        print(flush=True)
+        print()
     sys.stdout.flush()
     variants = tuple(Variant(label=f"{choice}: {policy}", policy=policy, settings=settings, shape="halves") for choice, policy, _, settings in CHOICES)
     seeds = {"ci": 3, "default": 8, "full": 100}[given.scale] if given.seeds is None else given.seeds

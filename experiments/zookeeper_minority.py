@@ -41,7 +41,8 @@ TICKS = {"ci": ("1s", "2s"), "default": ("500ms", "1s", "2s", "4s"), "full": ("2
 LIMITS = {"ci": (2, 5), "default": (2, 3, 5, 10), "full": (1, 2, 3, 5, 7, 10, 15)}
 SEEDS = {"ci": 3, "default": 6, "full": 40}
 MEASURED_CUT, MEASURED_PHASE = "10s", "1.7s"  # those cuts came so late in a tick: their leaders served for 10.5 s
-BASE: dict[str, Any] = {"link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}, "disk": "fsync-2ms", "quiet_us": SECOND}
+BASE: dict[str, Any] = {"link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000},
+                        "disk": "fsync-2ms", "quiet_us": SECOND}
 # (variant, whether the cut is of 10 s) -> measure -> seconds; reference/real_servers.md and its index.json (medians of 3 runs), tickTime 2 s, syncLimit 5.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
     ("follower_cut", True): {"serves": 9.972, "stale": 9.901, "returns": 0.504},
@@ -68,7 +69,8 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--tick-time", nargs="+", default=None, help="tickTime, with units; with --sync-limit: each with each (default: the scale's)")
     found.add_argument("--sync-limit", nargs="+", type=int, default=None, help="syncLimit, in ticks (default: the scale's)")
     found.add_argument("--variant", nargs="+", choices=tuple(SHAPES), default=list(SHAPES), help="where the leader is")
-    found.add_argument("--for", dest="cut", nargs="+", default=None, help="how long the cut lasts (default: 3 ticks and 10 s beyond the limit; at the defaults 10 s too)")
+    found.add_argument("--for", dest="cut", nargs="+", default=None,
+                       help="how long the cut lasts (default: 3 ticks and 10 s beyond the limit; at the defaults 10 s too)")
     return found
 
 
@@ -94,12 +96,14 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
         if not duration_us(tick, "tick-time") or limit < 1:
             raise wrong("sync-limit" if limit < 1 else "tick-time", limit if limit < 1 else tick, "at least 1 tick, and a tick longer than 0")
         labels = [f"{variant}, tickTime {tick}, syncLimit {limit}" for variant in dict.fromkeys(given.variant)]
-        variants += [Variant(label=label, policy="zookeeper", shape=SHAPES[label.partition(",")[0]], settings={"tick_time": tick, "sync_limit": limit}) for label in labels]
+        settings: dict[str, Any] = {"tick_time": tick, "sync_limit": limit}
+        variants += [Variant(label=label, policy="zookeeper", shape=SHAPES[label.partition(",")[0]], settings=settings) for label in labels]
         grids.append(Grid(nodes=(5,), durations=cuts(given, tick, limit), labels=tuple(labels)))
         if (duration_us(tick), limit) == (duration_us(TICK), LIMIT) and not given.cut:
-            variants += [Variant(label=f"{variant}, as measured", policy="zookeeper", shape=SHAPES[variant], settings={"tick_time": tick, "sync_limit": limit, "tick_phase": MEASURED_PHASE})
-                         for variant in dict.fromkeys(given.variant)]
-            grids.append(Grid(nodes=(5,), durations=(MEASURED_CUT,), labels=tuple(f"{variant}, as measured" for variant in dict.fromkeys(given.variant))))
+            measured = {f"{variant}, as measured": SHAPES[variant] for variant in given.variant}
+            settings = {**settings, "tick_phase": MEASURED_PHASE}
+            variants += [Variant(label=label, policy="zookeeper", shape=shape, settings=settings) for label, shape in measured.items()]
+            grids.append(Grid(nodes=(5,), durations=(MEASURED_CUT,), labels=tuple(measured)))
     name = "zookeeper-minority" if given.scale == "default" else f"{given.scale}-zookeeper-minority"
     sweep = Sweep(name=name, variants=tuple(variants), grids=tuple(grids), base=BASE, at_us=10 * SECOND, after_us=20 * SECOND,
                   seeds=SEEDS[given.scale] if given.seeds is None else given.seeds)
@@ -112,8 +116,8 @@ def serves(record: Record) -> float | None:
     """Seconds from the cut to the minority's last answered read within it; null where it answered none."""
     cut, heal = record.faults[0].at, record.faults[0].until or record.end
     minority = min(record.faults[0].groups, key=len)
-    last = max((op.complete for op in record.history if op.node in minority and is_ok(op) and kind_of(op) == "read" and op.complete is not None and cut <= op.complete < heal),
-               default=None)
+    answered = [op.complete for op in record.history if op.node in minority and is_ok(op) and kind_of(op) == "read" and op.complete is not None]
+    last = max((complete for complete in answered if cut <= complete < heal), default=None)
     return None if last is None else (last - cut) / SECOND
 
 
@@ -128,15 +132,16 @@ def told(sweep: Sweep, rows: list[Row]) -> list[dict[str, Any]]:
         variant, tick, limit = label.partition(",")[0], settings[label]["tick_time"], settings[label]["sync_limit"]
         as_measured = (duration_us(tick), limit) == (duration_us(TICK), LIMIT)
         cut_us, limit_us = duration_us(cut), duration_us(tick) * limit
-        known = PUBLISHED[variant, cut_us == duration_us(MEASURED_CUT)] if as_measured and (cut_us == duration_us(MEASURED_CUT) or cut_us > limit_us + 2 * duration_us(tick)) else {}
+        short, outlasts = cut_us == duration_us(MEASURED_CUT), cut_us > limit_us + 2 * duration_us(tick)
+        known = PUBLISHED[variant, short] if as_measured and (short or outlasts) else {}
         for measure in ("serves", "stale", "leaderless", "returns"):
             if measure == "leaderless" and variant != "leader_cut":
                 continue
             found, published = summarize([value_of(row, measure) for row in group]), known.get(measure)
             low = None if found.low is None else max(0.0, found.low)
             within = None if published is None else found.mean is not None and abs(found.mean - published) <= max(0.5, 0.2 * published)
-            out.append({"measure": measure, "published": published, "simulated": found.mean, "low": low, "high": found.high, "within": within, "variant": variant,
-                        "tick_time": tick, "sync_limit": limit, "limit": limit_us / SECOND, "cut": cut, "trials": found.trials})
+            out.append({"measure": measure, "published": published, "simulated": found.mean, "low": low, "high": found.high, "within": within,
+                        "variant": variant, "tick_time": tick, "sync_limit": limit, "limit": limit_us / SECOND, "cut": cut, "trials": found.trials})
     return out
 
 
@@ -155,7 +160,8 @@ LINES = (("follower_cut", "serves", "followers cut off: minority's last read"), 
 
 def figure(answers: list[dict[str, Any]]) -> go.Figure:
     """Seconds after the cut, over syncLimit x tickTime; to the left by tickTime at syncLimit 5, to the right by syncLimit at tickTime 2 s."""
-    drawn = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=[f"tickTime, at syncLimit {LIMIT}", f"syncLimit, at tickTime {TICK}"])
+    drawn = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05,
+                          subplot_titles=[f"tickTime, at syncLimit {LIMIT}", f"syncLimit, at tickTime {TICK}"])
     long = [answer for answer in answers if duration_us(answer["cut"]) > SECOND * answer["limit"]]
     for column, (axis, other, value) in enumerate((("tick_time", "sync_limit", LIMIT), ("sync_limit", "tick_time", TICK)), 1):
         own = sorted((answer for answer in long if answer[other] == value), key=lambda answer: float(answer["limit"]))
@@ -169,17 +175,20 @@ def figure(answers: list[dict[str, Any]]) -> go.Figure:
             drawn.add_trace(go.Scatter(x=x, y=[a["simulated"] for a in line], error_y=bars, mode="markers", name=name, legendgroup=name, showlegend=column == 1,
                                        marker={"symbol": look.marker, "size": 8, "color": look.colour}), row=1, col=column)
             known = [(at, a["published"]) for at, a in zip(x, line) if a["published"] is not None]
-            drawn.add_trace(go.Scatter(x=[at for at, _ in known], y=[value for _, value in known], mode="markers", name="real servers", legendgroup="real", showlegend=False,
+            drawn.add_trace(go.Scatter(x=[at for at, _ in known], y=[value for _, value in known], mode="markers", name="real servers",
+                                       legendgroup="real", showlegend=False,
                                        marker={"symbol": "line-ew-open", "size": 16, "color": INK, "line": {"width": 2, "color": INK}}), row=1, col=column)
         for at, (limit, _) in enumerate(places):
-            drawn.add_trace(go.Scatter(x=[at - 0.4, at + 0.4], y=[limit, limit], mode="lines", name="syncLimit x tickTime", legendgroup="limit", showlegend=column == 1 and not at,
-                                       line={"color": FAINT, "dash": "dot"}), row=1, col=column)
-        drawn.update_xaxes(tickvals=list(range(len(places))), ticktext=[f"{text}<br>({limit:g} s)" for limit, text in places], range=[-0.5, max(len(places), 1) - 0.5], row=1, col=column)
+            drawn.add_trace(go.Scatter(x=[at - 0.4, at + 0.4], y=[limit, limit], mode="lines", name="syncLimit x tickTime", legendgroup="limit",
+                                       showlegend=column == 1 and not at, line={"color": FAINT, "dash": "dot"}), row=1, col=column)
+        drawn.update_xaxes(tickvals=list(range(len(places))), ticktext=[f"{text}<br>({limit:g} s)" for limit, text in places],
+                           range=[-0.5, max(len(places), 1) - 0.5], row=1, col=column)
     drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="real servers", legendgroup="real",
                                marker={"symbol": "line-ew-open", "size": 14, "color": INK, "line": {"width": 2, "color": INK}}))
     drawn.update_yaxes(title_text="seconds after the cut", rangemode="tozero", row=1, col=1)
     trials = max(answer["trials"] for answer in answers)
-    style(drawn, "ZooKeeper under a cut: who still serves, and when the majority serves again", f"{trials} trials a point, mean and 95 % interval; cuts that outlast the limit by 3 ticks and 10 s", 560)
+    style(drawn, "ZooKeeper under a cut: who still serves, and when the majority serves again",
+          f"{trials} trials a point, mean and 95 % interval; cuts that outlast the limit by 3 ticks and 10 s", 560)
     return drawn.update_layout(margin_b=130)
 
 
@@ -189,8 +198,10 @@ def say(answers: list[dict[str, Any]], last: dict[str, Any], as_json: bool) -> N
             print(json.dumps(found))
             continue
         known = "" if found["published"] is None else f"  published {found['published']:.4g}: {'within' if found['within'] else 'NOT within'} tolerance"
-        value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g} s" + (f" [{found['low']:.4g}, {found['high']:.4g}]" if found["low"] is not None else "")
-        print(f"{found['variant']:12} tickTime {found['tick_time']:>6} syncLimit {found['sync_limit']:2} (limit {found['limit']:g} s), cut {found['cut']:>5}  {found['measure']:10} {value}{known}")
+        value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g} s"
+        value += "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
+        point = f"tickTime {found['tick_time']:>6} syncLimit {found['sync_limit']:2} (limit {found['limit']:g} s), cut {found['cut']:>5}"
+        print(f"{found['variant']:12} {point}  {found['measure']:10} {value}{known}")
     print("{trials} trials, digest {digest}: {directory}".format(**last), file=sys.stderr if as_json else sys.stdout)
 
 

@@ -28,7 +28,8 @@ dl.run dd.command, dl.run dd.digest { font: 13px ui-monospace, 'DejaVu Sans Mono
 code, pre { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: 13px; } pre { background: var(--soft); padding: 10px 12px;
   overflow: auto; border: 1px solid var(--line); max-height: 420px; }
 .plot { width: 100%; min-width: 860px; } .caption { font-size: 14px; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; } table.summary { font-size: 12px; } table.summary th, table.summary td { padding: 3px 5px; } table.summary .ci { font-size: 10.5px; }
+table { border-collapse: collapse; font-size: 13px; } table.summary { font-size: 12px; }
+table.summary th, table.summary td { padding: 3px 5px; } table.summary .ci { font-size: 10.5px; }
 dl.theory dt { font-weight: 600; margin-top: 12px; } dl.theory dd { margin: 2px 0 0 18px; max-width: 110ch; } dl.theory .note { color: #00507d; }
 th, td { padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }

@@ -114,7 +114,9 @@ class Redis(Replica):
             IsMasterDown: sentinel.on_is_master_down,
             IsMasterDownReply: sentinel.on_is_master_down_reply,
         }
-        self.timers: dict[str, Any] = {"clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "syn": server.on_syn, "bgsave": server.on_bgsave}
+        self.timers: dict[str, Any] = {
+            "clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "syn": server.on_syn, "bgsave": server.on_bgsave,
+        }
         self.timers_with_peer: dict[str, Any] = {"abort": self.paths.abort, "resume": server.resume}
 
     def peek(self, key: str) -> Any:
