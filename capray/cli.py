@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, nothing else.")]
 Engine = Annotated[str, typer.Option(help="actors (each node a Ray actor), tasks (a trial in a Ray task), local (no Ray).")]
+AT, FOR = "10s", "20s"  # of --partition, where nothing else is said
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster, or auto; without it, Ray starts on this machine.")]
 
 
@@ -83,8 +84,8 @@ def run(
     nodes: Annotated[int | None, typer.Option(help="Nodes of the simulated cluster.")] = None,
     seed: Annotated[int, typer.Option(help="The trial's seed.")] = 0,
     partition: Annotated[str | None, typer.Option(help="A shape's name, or groups: 0,1|2,3,4.")] = None,
-    at: Annotated[str, typer.Option(help="When the cut begins.")] = "10s",
-    for_: Annotated[str, typer.Option("--for", help="How long it lasts, or a distribution of the field.")] = "20s",
+    at: Annotated[str | None, typer.Option(help="When the cut begins.", show_default=AT)] = None,
+    for_: Annotated[str | None, typer.Option("--for", help="How long it lasts, or a distribution of the field.", show_default=FOR)] = None,
     link: Annotated[str | None, typer.Option(help="A link preset: lan, wan-3dc, lnkd-ssd, lnkd-disk, ymmr, wan.")] = None,
     disk: Annotated[str | None, typer.Option(help="A disk preset: memory, ssd, disk, fsync-2ms.")] = None,
     rate: Annotated[float | None, typer.Option(help="Operations a second and node.")] = None,
@@ -110,11 +111,20 @@ def run(
         raw["workload"] = {**_table(raw, "workload"), "rate": rate}
     raw["settings"] = {**_table(raw, "settings"), **parse_settings(set_)}
     if partition is not None:
-        raw["faults"] = [] if partition == "none" else [_partition(partition, at, for_, seed)]
+        raw["faults"] = [] if partition == "none" else [_partition(partition, AT if at is None else at, FOR if for_ is None else for_, seed)]
+    _need("--partition SHAPE", partition, at=at, for_=for_)
+    _need("--shiviz FILE", shiviz, trace=trace)
     from capray.onetrial import run_one
     from capray.sweeping import command_line
 
     run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line(), shiviz, trace)
+
+
+def _need(option: str, given: object, **idle: str | None) -> None:
+    """Refuse options that would be ignored, since what they belong to was not given."""
+    for name, value in idle.items():
+        if value is not None and given is None:
+            raise wrong(name.strip("_"), value, f"{option} beside it, which it belongs to")
 
 
 def _table(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -253,6 +263,7 @@ def export(
     """Write the history or the messages of one trial of a results directory (which holds the table as table.parquet and table.csv)."""
     from capray.export import export_trial
 
+    _need("--shiviz FILE", shiviz, trace=trace)
     key = export_trial(directory, trial, history, shiviz, trace)
     files = [str(file) for file in (history, shiviz) if file is not None]
     if json_:

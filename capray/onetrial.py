@@ -94,7 +94,7 @@ def describe(answer: dict[str, Any], record: Record) -> None:
         sides = " | ".join(",".join(map(str, group)) for group in window.groups) or ",".join(map(str, window.nodes))
         touched = ", ".join(f"{count} {how}" for how, count in window.touched.items()) or "touched nothing"
         console.print(f"  {window.kind} {window.shape} {sides}  from {show_us(window.at)} to {until}: {touched}" + (f" ({window.note})" if window.note else ""))
-    table = Table("measure", "value", title="measurement (capray's README says what each is)", title_justify="left")
+    table = Table("measure", "value", title="measurement (--out DIR writes a report that defines each)", title_justify="left")
     for name, value in answer["measurement"].items():
         if value is not None:
             table.add_row(name, _shown(name, value))
