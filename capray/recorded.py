@@ -124,7 +124,7 @@ def _described(source: Path) -> Iterator[tuple[Path, Run]]:
                                                    seed=0, history="", faults=record.faults, placement=placement)
         return
     if source.suffix != ".toml":
-        raise wrong("runs", str(source), "a TOML file of [[runs]], or a folder with an index.json (README, \"Runs of a real store\")")
+        raise wrong("runs", str(source), "a TOML file of [[runs]], or a folder with an index.json (docs/results.md, \"Runs of a real store\")")
     raw = read_toml(source)
     tables = raw.get("runs")
     if not isinstance(tables, list) or set(raw) != {"runs"} or not all(isinstance(one, dict) for one in tables):
