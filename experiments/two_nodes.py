@@ -59,6 +59,13 @@ def story(choice: str, policy: str, settings: dict[str, object], cut_us: int, en
     return seen
 
 
+def told(line: dict[str, object]) -> str:
+    """One line of the story, for a person."""
+    held = "  ".join(f"{name} holds {value}" for name, value in line["data"].items())  # type: ignore[attr-defined]
+    took = show_us(line["took_us"])  # type: ignore[arg-type]
+    return f"  {line['step']:7s} client of {line['client']}: {line['asked']:12s} -> {line['answer']!s:32s} in {took:10s} {held}"
+
+
 def moral(seen: list[dict[str, object]]) -> str:
     """What the story shows, from what was seen in it."""
     writes = [line for line in seen if line["step"] == "cut" and str(line["asked"]).startswith("write")]
@@ -66,15 +73,15 @@ def moral(seen: list[dict[str, object]]) -> str:
     differed = next((line["data"] for line in seen if line["step"] == "cut" and len(set(line["data"].values())) > 1), None)  # type: ignore[attr-defined]
     last = seen[-1]["data"]
     refused = len(writes) - len(accepted)
-    told = [f"{refused} of {len(writes)} writes in the cut were refused" if refused else "every write in the cut was accepted"]
+    points = [f"{refused} of {len(writes)} writes in the cut were refused" if refused else "every write in the cut was accepted"]
     if differed is None:
-        told.append("A and B never held different values")
+        points.append("A and B never held different values")
     else:
         both = next(line["data"] for line in reversed(seen) if line["step"] == "cut")
-        told.append("in conflict: " + ", ".join(f"{name} held {value}" for name, value in both.items()))  # type: ignore[attr-defined]
+        points.append("in conflict: " + ", ".join(f"{name} held {value}" for name, value in both.items()))  # type: ignore[attr-defined]
         ends = ", ".join(f"{name} holds {value}" for name, value in last.items())  # type: ignore[attr-defined]
-        told.append(f"after heal {ends}: the newest wins, the other is overwritten though its client was told ok")
-    return "; ".join(told) + "."
+        points.append(f"after heal {ends}: the newest wins, the other is overwritten though its client was told ok")
+    return "; ".join(points) + "."
 
 
 def script() -> None:
@@ -88,11 +95,7 @@ def script() -> None:
             print(f"\nChoose {choice} ({policy}): {meaning}")
         seen = story(choice, policy, settings, cut_us, "actors" if given.engine == "actors" else "local", given.seed)
         for line in seen:
-            if given.json:
-                print(json.dumps(line))
-            else:
-                held = "  ".join(f"{name} holds {value}" for name, value in line["data"].items())  # type: ignore[attr-defined]
-                print(f"  {line['step']:7s} client of {line['client']}: {line['asked']:12s} -> {line['answer']!s:32s} in {show_us(line['took_us']):10s} {held}")  # type: ignore[arg-type]
+            print(json.dumps(line) if given.json else told(line))
         if not given.json:
             print(f"  => {moral(seen)}")
     if not given.json:

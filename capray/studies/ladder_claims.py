@@ -138,8 +138,7 @@ ETCD_LEASE_STEADY = "etcd-io/raft, ReadOnlyLeaseBased: linearizable by the leade
 C_ONE = "Cassandra 5.0 documentation, Dynamo: tunable consistency; R + W <= RF gives eventual consistency, last write wins"
 C_QUORUM = (
     "Cassandra 5.0 documentation, Dynamo: R + W > RF: a read sees the latest acknowledged write; Read Repair: blocking gives monotonic quorum reads; "
-    "both while "
-    "timestamps follow real time"
+    "both while timestamps follow real time"
 )
 C_NONE = "Cassandra 5.0 documentation, Dynamo: R + W > RF sees the latest acknowledged write; Read Repair: none gives up monotonic quorum reads"
 C_SKEW = "Cassandra 5.0 documentation, Dynamo, Data Versioning: last write wins by timestamp, correct only while clocks are synchronised"
@@ -164,6 +163,13 @@ CRDT = "Shapiro et al., SSS 2011: strong eventual consistency, which promises co
 ABD = "Attiya, Bar-Noy, Dolev, JACM 1995; Lynch and Shvartsman, FTCS 1997: atomic register"
 ROWA = "Bernstein, Hadzilacos and Goodman 1987, 8.2: write all, read one, under two-phase commit: one-copy serializable, for single operations linearizable"
 
+C_EVENTUAL = {
+    "": Claim("none", C_ONE),
+    "clock": Claim("none", C_SKEW, True),
+    "drift": Claim("none", C_SKEW, True),
+    "power": Claim("none", C_LOG, True),
+    "crash": Claim("none", C_LOG, True),
+}
 STANDBY_STAYS = ("followers cut", "one-way", "flapping")  # nodes 1 and 2 are cut off: the standby, 3, hears its primary, 0
 _LIN, _SEQ = "linearizable", "sequential"
 RUNGS = (
@@ -188,25 +194,13 @@ RUNGS = (
         "cassandra ONE",
         "cassandra",
         {},
-        {
-            "": Claim("none", C_ONE),
-            "clock": Claim("none", C_SKEW, True),
-            "drift": Claim("none", C_SKEW, True),
-            "power": Claim("none", C_LOG, True),
-            "crash": Claim("none", C_LOG, True),
-        },
+        C_EVENTUAL,
     ),
     Rung(
         "cassandra ANY",
         "cassandra",
         {"write_consistency": "ANY"},
-        {
-            "": Claim("none", C_ONE),
-            "clock": Claim("none", C_SKEW, True),
-            "drift": Claim("none", C_SKEW, True),
-            "power": Claim("none", C_LOG, True),
-            "crash": Claim("none", C_LOG, True),
-        },
+        C_EVENTUAL,
     ),
     Rung(
         "cassandra QUORUM",
