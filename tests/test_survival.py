@@ -3,7 +3,7 @@
 Starting the cluster takes most of the time, so one serves the whole module.  In CI 20 processes are killed at random moments (node actors, network actors, task
 workers); with CAPRAY_FULL=1 the driver, by SIGKILL and by Ctrl-C, and whole machines are killed as well:
 
-    CAPRAY_FULL=1 python -m pytest tests/test_survival.py
+    CAPRAY_FULL=1 python -m pytest -n 0 -s tests/test_survival.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 full = pytest.mark.skipif(not os.environ.get("CAPRAY_FULL"), reason="kills drivers and machines for minutes: CAPRAY_FULL=1")
 HERE = Path(__file__).parent
 KILLS = 20
-SWEEP = Sweep(name="survival", seeds=24, at_us=1_000_000, after_us=3_000_000, base={"quiet_us": 500_000, "link": "wan-3dc", "workload": {"rate": 5.0, "keys": 2}},
+SWEEP = Sweep(name="survival", seeds=24, at_us=1_000_000, after_us=3_000_000,
+              base={"quiet_us": 500_000, "link": "wan-3dc", "workload": {"rate": 5.0, "keys": 2}},
               variants=(Variant(label="register", policy="abd"), Variant(label="server", policy="rdbms")), grids=(Grid(nodes=(3,), durations=("2s",)),))
 
 
@@ -39,7 +40,8 @@ class Machines:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 400_000_000}, connect=False)
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 400_000_000},
+                               connect=False)
         self.others = [self.add(), self.add()]
 
     def add(self) -> object:
@@ -106,7 +108,8 @@ def role(name: str) -> str:
 
 
 @pytest.mark.parametrize("placement", ["pack", "spread"])
-def test_fleets_stand_over_the_machines_and_their_node_actors_as_they_were_asked_to(machines: Machines, undisturbed: str, tmp_path: Path, placement: str) -> None:
+def test_fleets_stand_over_the_machines_and_their_node_actors_as_they_were_asked_to(machines: Machines, undisturbed: str, tmp_path: Path,
+                                                                                    placement: str) -> None:
     seen: dict[str, str] = {}
     digest, rows = run_sweep(SWEEP, tmp_path / "a", "actors", fleets=2, placement=placement, progress=lambda *_: seen.update(actors()))
     assert digest == undisturbed and len(rows) == 48
@@ -218,7 +221,8 @@ def test_drivers_and_machines_that_are_killed_change_nothing(machines: Machines,
     began = time.monotonic()
     while True:
         with (tmp_path / "log").open("a") as log:
-            driver = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=can_be_interrupted)  # noqa: PLW1509 (it takes no lock)
+            driver = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log,
+                                      preexec_fn=can_be_interrupted)  # noqa: PLW1509 (it takes no lock)
         while driver.poll() is None:
             before, until = killer.rows(), time.monotonic() + 60
             while killer.rows() == before and time.monotonic() < until and driver.poll() is None:
