@@ -93,7 +93,8 @@ MUTANTS: list[tuple[str, str, Any, str, list[tuple[str, str]]]] = [
      [("clean = left & pures[p]\n", "clean = left & (pures[p] | self._same(p, s))\n"),
       ("    def _place_pure(", SAME)]),
     ("(b) made unsound: one call of any class is enough", "search", searched, "cas-register", [("tried |= 1 << c", "tried |= -1")]),
-    ("(d) made unsound: fewer placed infos are not looked at", "search", searched, "cas-register", [("if not old & ~used:", "if True:"), ("any(not old & ~used for old in before)", "True")]),
+    ("(d) made unsound: fewer placed infos are not looked at", "search", searched, "cas-register",
+     [("if not old & ~used:", "if True:"), ("any(not old & ~used for old in before)", "True")]),
     ("(e) made unsound: an info call must be of use to a read", "search", searched, "cas-register",
      [("if t >= 0 and (without is None or without[c] != t):\n                found", "if t >= 0 and without is None:\n                found")]),
     ("(f) made unsound: info calls lead nowhere", "search", searched, "cas-register", [("any(members & free and gives[k] == need for", "any(False for")]),
@@ -101,7 +102,8 @@ MUTANTS: list[tuple[str, str, Any, str, list[tuple[str, str]]]] = [
     ("half-open intervals (search)", "search", searched, "cas-register", [("and calls[j][0] <= now:", "and calls[j][0] < now:")]),
     ("half-open intervals (zones)", "zones", zoned, "register", [("over = np.flatnonzero(s[:-1] > f[1:])", "over = np.flatnonzero(s[:-1] >= f[1:])"),
                                                                ('side="left"', 'side="right"')]),
-    ("keys mixed", "linearizable", whole, "cas-register", [("group = keys.get(op.key)", "group = keys.get(None)"), ("keys[op.key] = [op]", "keys[None] = [op]")]),
+    ("keys mixed", "linearizable", whole, "cas-register",
+     [("group = keys.get(op.key)", "group = keys.get(None)"), ("keys[op.key] = [op]", "keys[None] = [op]")]),
     ("keys mixed (zones)", "zones", zoned, "register", [("tables.get(op.key)", "tables.get(None)"), ("self.tables[key] = table", "self.tables[None] = table")]),
     ("the initial value forgotten", "linearizable", whole, "cas-register", [("Search(group, model, initial)", "Search(group, model, None)"),
                                                                           ("clusters(ops, initial)", "clusters(ops, None)"),
@@ -114,7 +116,8 @@ def test_the_mutant_is_exposed(name: str, file: str, ask: Any, model: str, chang
     assert first_wrong(ask, mutant(file, changes), model, 2500) is not None
 
 
-@pytest.mark.parametrize(("file", "ask", "model"), [("search", searched, "cas-register"), ("search", searched, "kv"), ("zones", zoned, "register"), ("linearizable", whole, "cas-register")])
+@pytest.mark.parametrize(("file", "ask", "model"), [("search", searched, "cas-register"), ("search", searched, "kv"), ("zones", zoned, "register"),
+                                                    ("linearizable", whole, "cas-register")])
 def test_the_unchanged_source_is_not(file: str, ask: Any, model: str) -> None:
     assert first_wrong(ask, mutant(file, []), model, 300) is None
 

@@ -35,7 +35,8 @@ def test_run_speaks_to_a_person_too(monkeypatch, capsys):
 
 
 def test_run_reads_a_scenario_and_options_override_it(monkeypatch, capsys, tmp_path):
-    (tmp_path / "s.toml").write_text('policy = "abd"\nnodes = 3\nlink = "ymmr"\n[workload]\nrate = 3\ndeadline = "500ms"\n[[faults]]\nshape = "halves"\nat = "1s"\nfor = "1s"\n')
+    (tmp_path / "s.toml").write_text('policy = "abd"\nnodes = 3\nlink = "ymmr"\n[workload]\nrate = 3\ndeadline = "500ms"\n'
+                                       '[[faults]]\nshape = "halves"\nat = "1s"\nfor = "1s"\n')
     one = json.loads(call(monkeypatch, capsys, "run", tmp_path / "s.toml", "--json")[1])
     other = json.loads(call(monkeypatch, capsys, "run", tmp_path / "s.toml", "--nodes", 5, "--json")[1])
     assert (one["nodes"], other["nodes"]) == (3, 5) and one["digest"] != other["digest"]
@@ -193,12 +194,14 @@ def test_a_results_directory_of_another_sweep_is_refused(monkeypatch, capsys, tm
 def test_help_starts_without_the_heavy_libraries():
     import subprocess
 
-    code = "import sys; sys.argv = ['capray', '--help']\nfrom capray import cli\ntry: cli.main()\nexcept SystemExit: pass\nprint([m for m in ('ray', 'plotly', 'scipy', 'polars', 'numpy') if m in sys.modules])"
+    code = "import sys; sys.argv = ['capray', '--help']\nfrom capray import cli\ntry: cli.main()\nexcept SystemExit: pass\n" \
+        "print([m for m in ('ray', 'plotly', 'scipy', 'polars', 'numpy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("spec", ["variants = 3", 'grids = ["a"]\nvariants = ["b"]', "seeds = 1", "base = 4\n" + SWEEP.lstrip(), SWEEP.replace("nodes = [3]", "nodes = 3"), SWEEP.replace('"2s"', '"2 parsecs"')])
+@pytest.mark.parametrize("spec", ["variants = 3", 'grids = ["a"]\nvariants = ["b"]', "seeds = 1", "base = 4\n" + SWEEP.lstrip(),
+                                  SWEEP.replace("nodes = [3]", "nodes = 3"), SWEEP.replace('"2s"', '"2 parsecs"')])
 def test_a_sweep_that_is_not_one_is_refused_in_one_line_and_writes_nothing(monkeypatch, capsys, tmp_path, spec):
     (tmp_path / "s.toml").write_text(spec)
     status, _, err = call(monkeypatch, capsys, "sweep", tmp_path / "s.toml", "--engine", "local", "--out", tmp_path / "out")

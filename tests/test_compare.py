@@ -18,9 +18,11 @@ from capray.store import FORMAT, Results
 S = 1_000_000
 
 
-def rows(values: Sequence[Any], label: str = "store", measure: str = "availability", duration: str = "10s", us: int = 10 * S, first: int = 0) -> list[dict[str, Any]]:
+def rows(values: Sequence[Any], label: str = "store", measure: str = "availability", duration: str = "10s", us: int = 10 * S,
+         first: int = 0) -> list[dict[str, Any]]:
     """A trial for each value, under seeds from `first` on."""
-    return [{"key": f"{label}|5|{duration}|{seed:06d}", "label": label, "policy": label, "nodes": 5, "duration": duration, "duration_us": us, "shape": "majority",
+    return [{"key": f"{label}|5|{duration}|{seed:06d}", "label": label, "policy": label, "nodes": 5, "duration": duration, "duration_us": us,
+             "shape": "majority",
              "seed": seed, measure: value} for seed, value in enumerate(values, first)]
 
 
@@ -57,7 +59,8 @@ def test_a_single_trial_has_no_interval_and_says_something_only_under_one_seed()
 
 
 @pytest.mark.parametrize(("measure", "change", "is_worse"), [
-    ("availability_during_minority", -0.1, True), ("stale_share", -0.1, False), ("convergence_us", 5, True), ("linearizable", -1, True), ("operations", 3, None),
+    ("availability_during_minority", -0.1, True), ("stale_share", -0.1, False), ("convergence_us", 5, True), ("linearizable", -1, True),
+    ("operations", 3, None),
     ("latency_p99_us", 0, None), ("lost_writes", 2, True),
 ])
 def test_which_way_is_worse(measure: str, change: float, is_worse: bool | None) -> None:
@@ -135,10 +138,12 @@ def test_the_command_prints_a_table_and_serves_as_a_gate(two: tuple[Path, Path],
     assert call(monkeypatch, capsys, "compare", *two[::-1], "--worse")[0] == 0  # better is fine
     status, out, _ = call(monkeypatch, capsys, "compare", *two, "--json")
     [line] = map(json.loads, out.splitlines())
-    assert status == 1 and set(line) == {"label", "nodes", "duration", "measure", "first", "second", "difference", "low", "high", "trials", "paired", "told_apart", "worse"}
+    assert status == 1 and set(line) == {"label", "nodes", "duration", "measure", "first", "second", "difference", "low", "high", "trials", "paired",
+                                         "told_apart", "worse"}
 
 
-@pytest.mark.parametrize("arguments", [("--measure", "avialability"), ("--threshold", "much"), ("--threshold", "no_such=1"), ("--pair", "store"), ("--pair", "x=y")])
+@pytest.mark.parametrize("arguments", [("--measure", "avialability"), ("--threshold", "much"), ("--threshold", "no_such=1"), ("--pair", "store"),
+                                       ("--pair", "x=y")])
 def test_a_wrong_comparison_is_one_line(
     two: tuple[Path, Path], arguments: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -84,10 +84,12 @@ def test_the_sides_are_those_of_the_measured_runs() -> None:
 # ---- what comes out -----------------------------------------------------------------------------------------------------------------
 # Shares of about 200 operations of a kind and side hold to 3 points where they are 0 or 1, and the times here do not hang on luck; two seeds suffice.
 SURE = {
-    ("zookeeper", "follower_cut"): ("av_before", "av_dur_min_r", "av_dur_min_w", "av_dur_maj_r", "av_dur_maj_w", "min_last_ok_r", "rec_first_ok_r", "stale", "stale_max_s", "lost_acked"),
+    ("zookeeper", "follower_cut"): ("av_before", "av_dur_min_r", "av_dur_min_w", "av_dur_maj_r", "av_dur_maj_w", "min_last_ok_r", "rec_first_ok_r", "stale",
+                                    "stale_max_s", "lost_acked"),
     ("zookeeper", "leader_cut"): ("av_dur_maj_w", "av_dur_min_w", "failover_w", "maj_gap_w", "rec_last_bad", "lost_acked"),
     ("redis", "leader_cut"): ("av_dur_min_r", "av_dur_min_w", "failover_w", "maj_gap_w", "stale", "lost_acked"),
-    ("postgres", "leader_cut"): ("av_dur_min_r", "av_dur_min_w", "av_dur_maj_r", "av_dur_maj_w", "failover_w", "rec_first_ok_w", "rec_last_bad", "stale", "lost_acked"),
+    ("postgres", "leader_cut"): ("av_dur_min_r", "av_dur_min_w", "av_dur_maj_r", "av_dur_maj_w", "failover_w", "rec_first_ok_w", "rec_last_bad", "stale",
+                                 "lost_acked"),
     ("cassandra_rf5_one", "minority2"): ("av_dur_min_r", "av_dur_min_w", "av_dur_maj_r", "av_dur_maj_w", "av_after_min", "rec_last_bad", "stale", "lost_acked"),
     ("etcd", "leader_cut"): ("av_before", "av_dur_min_r", "av_dur_min_w", "stale", "lost_acked"),
 }
@@ -127,8 +129,10 @@ def test_a_length_or_a_setting_that_nobody_measured_has_rows_and_nothing_publish
 # ---- how it is judged ---------------------------------------------------------------------------------------------------------------
 CASES = [
     ("av_dur_maj_r", 0.90, (0.93, 0.93, 0.93), True), ("av_dur_maj_r", 0.89, (0.93, 0.93, 0.93), False), ("av_dur_maj_r", 0.5, (0.63, 0.49, 0.79), True),
-    ("failover_w", 7.9, (6.7, 6.6, 6.8), True), ("failover_w", 8.1, (6.7, 6.6, 6.8), False), ("failover_w", 0.5, (0.05, 0.02, 0.06), True), ("failover_w", None, (1.0, 1.0, 1.0), False),
-    ("stale", 3.0, (190.0, 160.0, 200.0), True), ("stale", 0.0, (190.0, 160.0, 200.0), False), ("stale", 1.0, (0.0, 0.0, 1.0), True), ("lost_acked", 1.0, (0.0, 0.0, 0.0), False), ("info_applied", 9.0, (30.0, 3.0, 32.0), None),
+    ("failover_w", 7.9, (6.7, 6.6, 6.8), True), ("failover_w", 8.1, (6.7, 6.6, 6.8), False), ("failover_w", 0.5, (0.05, 0.02, 0.06), True),
+    ("failover_w", None, (1.0, 1.0, 1.0), False),
+    ("stale", 3.0, (190.0, 160.0, 200.0), True), ("stale", 0.0, (190.0, 160.0, 200.0), False), ("stale", 1.0, (0.0, 0.0, 1.0), True),
+    ("lost_acked", 1.0, (0.0, 0.0, 0.0), False), ("info_applied", 9.0, (30.0, 3.0, 32.0), None),
     ("stale_max_s", 1.0, (1.5, 1.4, 1.6), True), ("stale_max_s", 0.9, (1.5, 1.4, 1.6), False), ("p50_r", 0.3, (4.0, 4.0, 4.0), None),
 ]
 
@@ -169,7 +173,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_rows_as_json_and_a_directory_with_a_figure(tmp_path: Path) -> None:
-    done = command("--system", "postgres", "--variant", "leader_cut", "--for", "2s", "--seeds", "1", "--engine", "local", "--out", str(tmp_path / "out"), "--json")
+    done = command("--system", "postgres", "--variant", "leader_cut", "--for", "2s", "--seeds", "1", "--engine", "local", "--out", str(tmp_path / "out"),
+                   "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and [row["measure"] for row in rows] == list(script.COLUMNS), done.stderr
     assert all({"measure", "published", "simulated", "low", "high", "within"} <= row.keys() for row in rows)

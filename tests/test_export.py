@@ -23,7 +23,8 @@ Clock = dict[str, int]
 
 
 def scenario(policy: str, **more: object) -> Scenario:
-    return from_dict({"policy": policy, "nodes": 3, "duration": "6s", "workload": {"rate": 5.0}, "faults": [{"shape": "isolate", "at": "2s", "for": "2s"}], **more})
+    return from_dict({"policy": policy, "nodes": 3, "duration": "6s", "workload": {"rate": 5.0}, "faults": [{"shape": "isolate", "at": "2s", "for": "2s"}],
+                      **more})
 
 
 def parsed(text: str) -> list[tuple[str, str, Clock]]:

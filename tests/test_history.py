@@ -53,7 +53,8 @@ def test_every_form_gives_every_history_back(tmp_path: Path, name: str, model: s
 @pytest.mark.parametrize("name", FORMS)
 def test_every_field_and_odd_value_survives(tmp_path: Path, name: str) -> None:
     ops = [
-        Operation(process=0, node=0, f="write", key="k0", value={"a": [1, "x\"\n"]}, result=None, invoke=0, complete=5, type="ok", intended=0, deadline=9, ts=0),
+        Operation(process=0, node=0, f="write", key="k0", value={"a": [1, "x\"\n"]}, result=None, invoke=0, complete=5, type="ok", intended=0, deadline=9,
+                  ts=0),
         Operation(process=1, node=2, f="read", key="k0", value=None, result=":word", invoke=1, complete=6, type="ok", final=True, session=0),
         Operation(process=2, f="cas", key="7", value=[1, 2], result=False, invoke=2, complete=7, type="ok"),
         Operation(process=3, f="cas", key="7", value=[1, 2], result=True, invoke=3, complete=8, type="ok"),
@@ -145,7 +146,8 @@ def test_rounding_nanoseconds_never_makes_a_completion_tie_with_a_later_invocati
 
 
 def test_one_vector_of_maps_is_a_history_too_and_without_times_the_order_counts(tmp_path: Path) -> None:
-    text = "[{:process 0 :type :invoke :f :enqueue :value 1} {:process 0 :type :ok :f :enqueue :value 1}\n #_{:no 1} {:process 1 :type :invoke :f :dequeue :value nil}" \
+    text = "[{:process 0 :type :invoke :f :enqueue :value 1} {:process 0 :type :ok :f :enqueue :value 1}\n " \
+           "#_{:no 1} {:process 1 :type :invoke :f :dequeue :value nil}" \
            "\n{:process 1 :type :ok :f :dequeue :value 1}]"
     (tmp_path / "h.edn.gz").write_bytes(gzip.compress(text.encode()))
     ops = read_history(tmp_path / "h.edn.gz")
@@ -179,7 +181,8 @@ def test_malformed_json_lines_are_refused_by_line(tmp_path: Path, rows: list[Any
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [
-        ("{:process 0 :type :invoke :f :read :value nil}\n{:process 0 :type :ok :f :read :value 1}\n{:process 0 :type :ok :f :read :value 1}", 3, "completes nothing"),
+        ("{:process 0 :type :invoke :f :read :value nil}\n{:process 0 :type :ok :f :read :value 1}\n{:process 0 :type :ok :f :read :value 1}", 3,
+         "completes nothing"),
         ("{:process 0 :type :ok :f :read :value 1}", 1, "completes nothing"),
         ("{:process 0 :type :invoke :f :read :value nil}\n{:process 0 :type :invoke :f :read :value nil}", 2, "former operation (line 1)"),
         ("{:process 0 :type :invoke :f :read :value nil}\n{:process 0 :type :ok :f :write :value 1}", 2, "completes :write but"),

@@ -93,7 +93,8 @@ def test_no_trial_is_more_available_than_that(level: str, shape: str) -> None:
     assert (bound["allowed_availability_write"] or 0) < 1 or (shape, level) == ("bridge", "ONE")  # the bridge reaches a replica of every key
 
 
-@pytest.mark.parametrize(("level", "of_three", "of_five"), [("ANY", 0, 0), ("ONE", 1, 1), ("LOCAL_QUORUM", 2, 3), ("QUORUM", 2, 3), ("ALL", 3, 5), ("SERIAL", 2, 3)])
+@pytest.mark.parametrize(("level", "of_three", "of_five"), [("ANY", 0, 0), ("ONE", 1, 1), ("LOCAL_QUORUM", 2, 3), ("QUORUM", 2, 3), ("ALL", 3, 5),
+                                                            ("SERIAL", 2, 3)])
 def test_needed_replicas(level: str, of_three: int, of_five: int) -> None:
     assert (needed_replicas(level, 3), needed_replicas(level, 5)) == (of_three, of_five)
     with pytest.raises(InputError, match="consistency level: 'MOST' is not accepted; it takes one of ANY, ONE"):

@@ -29,7 +29,8 @@ def everywhere(at: int, value: int, order: int, *replaced: int, nodes: tuple[int
     return [applied(at, node, value, order, *replaced) for node in nodes]
 
 
-def record(history: list[Operation], versions: list[Version] | None, faults: list[FaultWindow] | None = None, nodes: int = 3, end: int = 20 * S, **more: Any) -> Record:
+def record(history: list[Operation], versions: list[Version] | None, faults: list[FaultWindow] | None = None, nodes: int = 3, end: int = 20 * S,
+           **more: Any) -> Record:
     keys = sorted({op.key for op in history if op.key})
     placement = more.pop("placement", {key: tuple(range(nodes)) for key in keys})
     ordered = None if versions is None else sorted(versions, key=lambda v: (v.at, v.node))

@@ -101,7 +101,8 @@ def test_messages_go_from_lifeline_to_lifeline_and_the_lost_ones_say_why(record:
     write = by_name["write (1)"]
     assert (list(write.x[:2]), list(write.y[:2])) == ([0.0, 0.3], [1, 2])  # node 0 stands in lane 1, node 1 in lane 2
     assert set(by_name) == {"write (1)", "ack (1)", "held up by the cut, arrives later (1)", "dropped: it met the cut (1)"}
-    assert "dropped: it met the cut" in by_name["dropped: it met the cut (1)"].text[0] and "Put (write) n0 -&gt; n2" in by_name["dropped: it met the cut (1)"].text[0]
+    said = by_name["dropped: it met the cut (1)"].text[0]
+    assert "dropped: it met the cut" in said and "Put (write) n0 -&gt; n2" in said
 
 
 def test_a_window_without_messages_is_refused_in_one_line(record: Record) -> None:

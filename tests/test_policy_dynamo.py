@@ -214,7 +214,8 @@ def test_two_nodes_that_suspect_each_other_come_to_rest(seed: int) -> None:
     """Section 4.8.3: a node that does not respond is tried again "to check for the latter's recovery".  A node that closes a silent connection must not
     be answered by a closing, or both go on dialling past each other for ever."""
     slow = (Fault(kind="slow", at_us=2 * S + 100_000 * seed, for_us=700_000, nodes=(0,), factor=50),)
-    one = Scenario(policy=DYNAMO, settings={"client": "last-write-wins"}, nodes=2, faults=slow, duration_us=4 * S, quiet_us=8 * S, disk="fsync-2ms", link="wan-3dc",
+    one = Scenario(policy=DYNAMO, settings={"client": "last-write-wins"}, nodes=2, faults=slow, duration_us=4 * S, quiet_us=8 * S, disk="fsync-2ms",
+                   link="wan-3dc",
                    workload=Workload(rate=40, keys=1, client_placement="outside")).resolved()
     assert converged(simulate(one, seed))
 

@@ -441,12 +441,14 @@ def test_an_idle_cluster_keeps_its_streams() -> None:
 
 # ---- whole trials ------------------------------------------------------------------------------------------------------------------------------
 def scenario(policy: str = "capray.policies.etcd.replica:Etcd", faults: tuple[dict[str, Any], ...] = (), **given: Any) -> Scenario:
-    return from_dict({"policy": policy, "nodes": 5, "duration": "22s", "workload": {"rate": 8, "keys": 2}, "faults": list(faults), "disk": "fsync-2ms", **given})
+    return from_dict({"policy": policy, "nodes": 5, "duration": "22s", "workload": {"rate": 8, "keys": 2}, "faults": list(faults), "disk": "fsync-2ms",
+                      **given})
 
 
 TROUBLE: tuple[dict[str, Any], ...] = (
     {"shape": "isolate-leader", "at": "4s", "for": "7s"}, {"kind": "crash-process", "nodes": [1], "at": "6s", "for": "3s"},
-    {"kind": "crash-host", "nodes": [3], "at": "12s", "for": "2s"}, {"shape": "ring", "at": "13s", "for": "3s"}, {"kind": "pause", "nodes": [0], "at": "15s", "for": "2s"})
+    {"kind": "crash-host", "nodes": [3], "at": "12s", "for": "2s"}, {"shape": "ring", "at": "13s", "for": "3s"},
+    {"kind": "pause", "nodes": [0], "at": "15s", "for": "2s"})
 
 
 def test_what_had_waited_for_a_leader_comes_into_its_journal_in_the_order_of_its_log() -> None:

@@ -35,7 +35,8 @@ def test_a_plain_line_comes_once_in_a_while_and_at_the_end(monkeypatch, capsys):
 def test_in_a_terminal_it_is_a_bar_that_is_gone_when_it_is_closed():
     program = "from capray.sweeping import Progress\np = Progress()\n" + "".join(f"p(*{row!r})\n" for row in ROWS) + "p.close()\n"
     master, slave = pty.openpty()
-    done = subprocess.run([sys.executable, "-c", program], stderr=slave, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm", "COLUMNS": "140"}, check=True)
+    done = subprocess.run([sys.executable, "-c", program], stderr=slave, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
+                          check=True)
     os.close(slave)
     shown = os.read(master, 100_000).decode()
     assert done.stdout == b"" and "7/8" in shown and "9.50 M messages" in shown and "1 FAILED" in shown and "\x1b[?25h" in shown  # the cursor is back
@@ -46,9 +47,11 @@ def test_times_are_said_as_a_person_does():
 
 
 def test_the_points_come_one_by_one_from_rows_in_the_order_of_keys():
-    rows = ({"key": f"{label}|3|1s|{seed:06d}", "label": label, "policy": "abd", "shape": "halves", "nodes": 3, "duration": "1s", "seed": seed, "availability": seed / 2}
+    rows = ({"key": f"{label}|3|1s|{seed:06d}", "label": label, "policy": "abd", "shape": "halves", "nodes": 3, "duration": "1s", "seed": seed,
+             "availability": seed / 2}
             for label in ("a", "b") for seed in range(3))
     points = point_table(rows)
     first = next(points)
-    assert first["label"] == "a" and first["availability"] == {"mean": 0.5, "low": first["availability"]["low"], "high": first["availability"]["high"], "trials": 3}
+    assert first["label"] == "a" and first["availability"] == {"mean": 0.5, "low": first["availability"]["low"], "high": first["availability"]["high"],
+                                                               "trials": 3}
     assert [point["label"] for point in points] == ["b"]

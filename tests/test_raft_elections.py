@@ -100,7 +100,8 @@ def test_as_a_real_etcd_did(run: str) -> None:
     the index, two to six, median 3.1, in 16 more of the same version in namespaces: it is held to 1 s."""
     shape, consistency = RUNS[run]
     real = json.loads(INDEX.read_text())[run]
-    scenario = from_dict({"policy": "capray.policies.etcd.replica:Etcd", "nodes": 5, "disk": "fsync-2ms", "link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}},
+    scenario = from_dict({"policy": "capray.policies.etcd.replica:Etcd", "nodes": 5, "disk": "fsync-2ms",
+                          "link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}},
                           "faults": [{"shape": shape, "at": "10s", "for": "10s"}], "settings": {"read_consistency": consistency, "client_timeout": "1s"}})
     found = [measure(simulate(scenario, seed)) for seed in range(9)]
     for name, column in MEASURES.items():

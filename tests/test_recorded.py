@@ -42,7 +42,8 @@ for = "3s"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two recorded runs of a store of five nodes, cut for three seconds."""
-    scenario = from_dict({"policy": "abd", "nodes": 5, "duration": "7s", "workload": {"rate": 10.0}, "faults": [{"shape": "0,1|2,3,4", "at": "2s", "for": "3s"}]})
+    scenario = from_dict({"policy": "abd", "nodes": 5, "duration": "7s", "workload": {"rate": 10.0},
+                          "faults": [{"shape": "0,1|2,3,4", "at": "2s", "for": "3s"}]})
     for seed, name in enumerate(("one.jsonl.gz", "two.edn")):
         write_history(tmp_path / name, simulate(scenario, seed).history)
     (tmp_path / "runs.toml").write_text(RUNS)
@@ -93,7 +94,8 @@ def test_a_wrong_description_is_one_line_and_writes_nothing(folder: Path, old: s
 
 @pytest.mark.skipif(not REAL.exists(), reason="no recorded runs of real servers beside the project")
 def test_real_servers_are_measured_as_their_index_says(tmp_path: Path) -> None:
-    (tmp_path / "index.json").write_text(json.dumps({name: run for name, run in json.loads((REAL / "index.json").read_text()).items() if name.startswith("redis_l")}))
+    known = json.loads((REAL / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({name: run for name, run in known.items() if name.startswith("redis_l")}))
     (tmp_path / "redis_leader_cut_D10.jsonl.gz").write_bytes((REAL / "redis_leader_cut_D10.jsonl.gz").read_bytes())
     import_runs([tmp_path], tmp_path / "out", "")
     [row] = Results(tmp_path / "out").rows()
@@ -110,7 +112,8 @@ def test_a_trial_that_another_version_made_is_left_out_of_the_drawing(tmp_path: 
             "grids": [{"nodes": [3], "durations": ["0s", "1s"]}]}
     run_shown(sweep_from_dict(spec, "tiny"), tmp_path / "out", Where(engine="local"), "")
     trials = tmp_path / "out" / "trials.jsonl"
-    trials.write_text("".join(line if '"kept|' in line else re.sub(r'"record": "\w+"', '"record": "0000"', line) for line in trials.read_text().splitlines(True)))
+    lines = trials.read_text().splitlines(True)
+    trials.write_text("".join(line if '"kept|' in line else re.sub(r'"record": "\w+"', '"record": "0000"', line) for line in lines))
     page = draw(tmp_path / "out").read_text()
     assert "not drawn: trial changed|3|1s|000000" in capsys.readouterr().err
     assert "kept, 3 nodes, cut 1s, seed 0" in page and "changed, 3 nodes, cut 1s, seed 0" not in page

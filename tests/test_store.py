@@ -191,7 +191,8 @@ def test_the_table_gives_each_column_the_type_of_all_its_values(tmp_path, monkey
     import polars
 
     monkeypatch.setattr(store, "BATCH", 2)
-    rows = [{"key": f"k{i}", "none": None, "late": None if i < 3 else i, "mixed": i if i < 3 else i + 0.5, "yes": i % 2 == 0, "word": "a" if i else None, "list": [1]} for i in range(5)]
+    rows = [{"key": f"k{i}", "none": None, "late": None if i < 3 else i, "mixed": i if i < 3 else i + 0.5, "yes": i % 2 == 0, "word": "a" if i else None,
+             "list": [1]} for i in range(5)]
     store.write_tables(rows, tmp_path)
     frame = polars.read_parquet(tmp_path / "table.parquet")
     assert frame.to_dicts() == [{name: value for name, value in row.items() if name != "list"} for row in rows]
