@@ -2,7 +2,8 @@
 
 Decides: the points.  Each is the workload of capray.bench on engine `local`, all its trials alive at once and advanced in turn; time is processor time, memory
 what the trials hold at their end (tracemalloc, in a run of its own, for it slows what it watches).  A client's request and its answer count as messages: in a
-small cluster they are a fifth of all.
+small cluster they are a fifth of all.  Against trials in flight the work is the same at every point, the very same trials: only how many of them are alive at
+once differs (fewer messages a trial where there are more trials would measure what setting a trial up costs).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ SIZE = 120_000  # messages of a point, about
 A_LINK = 90  # messages a link, at least: setting one up costs as much as two
 NODES = (3, 5, 10, 25, 50, 100)
 IN_FLIGHT = (1, 8, 64, 512)
+OF_A_TRIAL = 4_000  # messages of each of the trials in flight, about
 MESSAGES = (15_000, 60_000, 240_000)
 CHUNK = 2_000  # events of a trial before the next one's turn
 
@@ -41,9 +43,9 @@ def of_size(nodes: int, messages: float, seconds: float = 1.0) -> Scenario:
     return quorum_scenario(nodes, f"{max(1, round(seconds * 1000))}ms", max(0.01, operations / nodes / seconds))
 
 
-def started(scenario: Scenario, trials: int) -> list[Trial]:
-    """So many trials a third through: their links are set up, which costs once what two messages do for each."""
-    flying = [Trial(scenario, seed) for seed in range(trials)]
+def started(scenario: Scenario, trials: int, first: int = 0) -> list[Trial]:
+    """So many trials, from seed `first` on, a third through: their links are set up, which costs once what two messages do for each."""
+    flying = [Trial(scenario, seed) for seed in range(first, first + trials)]
     for trial in flying:
         trial.advance(scenario.duration_us // 3)
     return flying
@@ -61,16 +63,21 @@ def carried(flying: list[Trial]) -> int:
     return sum(trial.network.messages + 2 * sum(len(node.client.history) for node in trial.nodes) for trial in flying)
 
 
-def measured(x: int, scenario: Scenario, trials: int = 1, turns: int = 2) -> Point:
-    """The point at `x`: the fastest of `turns` runs, then one for its memory."""
-    best, messages = float("inf"), 0
-    for _ in range(turns):
-        flying = started(scenario, trials)
+def passed(scenario: Scenario, trials: int, of: int) -> tuple[float, int]:
+    """Run `of` trials, so many at a time.  Returns the seconds of processor time and the messages, of what follows their first third."""
+    seconds, messages = 0.0, 0
+    for first in range(0, of, trials):
+        flying = started(scenario, trials, first)
         before, began = carried(flying), time.process_time()
         finish(flying)
-        best = min(best, time.process_time() - began)
-        messages = carried(flying) - before
-    del flying
+        seconds += time.process_time() - began
+        messages += carried(flying) - before
+    return seconds, messages
+
+
+def measured(x: int, scenario: Scenario, trials: int = 1, turns: int = 2, of: int = 0) -> Point:
+    """The point at `x`: `of` trials (0: as many as are in flight), so many at a time; the fastest of `turns` runs, then one for its memory."""
+    best, messages = min(passed(scenario, trials, of or trials) for _ in range(turns))
     gc.collect()
     tracemalloc.start()
     flying = started(scenario, trials)
@@ -85,7 +92,7 @@ def curves() -> dict[str, list[Point]]:
     return {
         "messages": [measured(count, of_size(5, count, count / 32_000)) for count in MESSAGES],
         "nodes": [measured(nodes, of_size(nodes, max(SIZE, A_LINK * nodes * (nodes - 1)))) for nodes in NODES],
-        "trials in flight": [measured(trials, of_size(5, 32_000 * (load := max(0.02, SIZE / 32_000 / trials)), load), trials) for trials in IN_FLIGHT],
+        "trials in flight": [measured(trials, of_size(5, OF_A_TRIAL, OF_A_TRIAL / 32_000), trials, of=max(IN_FLIGHT)) for trials in IN_FLIGHT],
     }
 
 
