@@ -37,9 +37,9 @@ VARIANTS = (
     Variant(label="cassandra ONE, RF 3", policy="cassandra", settings=LEVEL["ONE"], note=RING),
     Variant(label="cassandra QUORUM, RF 3", policy="cassandra", settings=LEVEL["QUORUM"], note=RING + " At QUORUM two of the three must be on the client's side: no stale reads."),
     Variant(label="cassandra ONE, RF n", policy="cassandra", settings={**LEVEL["ONE"], "replication_factor": "nodes"},
-            note="Theory, AP: every node answers alone, reads are stale, writes conflict, and after heal hints and read repair bring the replicas together. So it is, with one deviation that "
-                 "real clusters show too: the dynamic snitch does not always put the coordinator's own replica first, so until the other side is convicted (some 20 s) some reads are "
-                 "sent across the cut and hang; longer cuts therefore come nearer to 1. Conflicts end by the highest timestamp: nothing is lost from the order, the rest is overwritten."),
+            note="Theory, AP: every node answers alone, reads are stale, writes conflict, and after heal hints and read repair bring the replicas together. So it is. Where "
+                 "few requests come, with one deviation: the dynamic snitch has too few latencies to put the coordinator's own replica first, so until the other side is convicted (some "
+                 "20 s) some reads are sent across the cut and hang. Conflicts end by the highest timestamp: nothing is lost from the order, the rest is overwritten."),
     Variant(label="cassandra QUORUM, RF n", policy="cassandra", settings={**LEVEL["QUORUM"], "replication_factor": "nodes"},
             note="Theory, CP: the minority has no quorum. Its requests hang before conviction and are refused as UNAVAILABLE after it. The majority has one: its writes all succeed, its reads "
                  "only where the replicas asked, plus one by speculative retry, are all on its side; time-outs re-rank them. No stale reads: read and write quorums intersect."),
@@ -53,12 +53,12 @@ def _workload(rate: float) -> dict[str, Any]:
 
 
 GRIDS: dict[str, tuple[Grid, ...]] = {
-    "ci": (Grid(nodes=(3,), durations=("0s", "20s"), base=_workload(1)), Grid(nodes=(5,), durations=("0s", "2s", "20s"), base=_workload(1))),
+    "ci": (Grid(nodes=(3,), durations=("0s", "20s"), base=_workload(5)), Grid(nodes=(5,), durations=("0s", "2s", "20s"), base=_workload(5))),
     "default": (
-        Grid(nodes=(5,), durations=ALL_DURATIONS, base=_workload(2)),
-        Grid(nodes=(3,), durations=("0s", "5s", "20s", "90s"), base=_workload(1)),
-        Grid(nodes=(9,), durations=("0s", "5s", "20s"), base=_workload(0.5)),
-        Grid(nodes=(25,), durations=("0s", "2s"), base={**_workload(0.2), "quiet_us": 2_000_000}),
+        Grid(nodes=(5,), durations=ALL_DURATIONS, base=_workload(5)),
+        Grid(nodes=(3,), durations=("0s", "5s", "20s", "90s"), base=_workload(5)),
+        Grid(nodes=(9,), durations=("0s", "5s", "20s"), base=_workload(2)),
+        Grid(nodes=(25,), durations=("0s", "2s"), base={**_workload(0.5), "quiet_us": 2_000_000}),
     ),
     "full": (
         Grid(nodes=(3, 5, 9), durations=ALL_DURATIONS, base=_workload(20)),
