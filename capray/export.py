@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from capray.errors import InputError, duration_us, wrong
 from capray.history import write_history
 from capray.record import Record
@@ -34,13 +32,6 @@ def trace_window(text: str | None, scenario: Scenario) -> tuple[int, int]:
     if start >= end:
         raise wrong("trace", text, "a window that begins before it ends")
     return start, end
-
-
-def traced(scenario: Scenario, seed: int, window: str | None) -> Record:
-    """The trial again, with its messages.  Raises InputError."""
-    from capray.trial import simulate
-
-    return simulate(msgspec.structs.replace(scenario, trace_us=trace_window(window, scenario)), seed)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -72,10 +63,9 @@ def export_trial(directory: Path, key: str | None, history: Path | None, log: Pa
         run = next(run for run in runs_of(manifest) if (run.label, run.nodes, run.duration, run.seed) == place)
         record = record_of(run, directory / FOLDER / run.history)
     else:
-        scenario = scenario_of_row(manifest, row)
-        record = replay(manifest, row)
+        record = replay(manifest, row, None if log is None else trace_window(window, scenario_of_row(manifest, row)))
         if log is not None:
-            write_file(log, shiviz(traced(scenario, row["seed"], window)))
+            write_file(log, shiviz(record))
     if history is not None:
         save_history(history, record)
     return str(row["key"])

@@ -242,11 +242,13 @@ class _Run:
         self.total += sum(map(len, stage.places))
         jobs = [job for job in stage.jobs if any(key_of(point, job[2]) not in self.index for point in stage.places[job[0]])]
         self.progress(len(self.index), self.total, self.messages, None, self.failed)
-        if jobs:
-            self.results.forget_failures() if not self.failed else None
+        if not jobs:
+            return
+        if not self.failed:
+            self.results.forget_failures()
         scenarios = {number: scenario for number, scenario, _ in jobs}
         seeds = {number: seed for number, _, seed in jobs}
-        for number, outcome, rounds in engine.run(jobs, measures_of(self.sweep.study)) if jobs else ():
+        for number, outcome, rounds in engine.run(jobs, measures_of(self.sweep.study)):
             began = time.perf_counter()
             for point in stage.places[number]:
                 place = coordinates(self.sweep, point, scenarios[number], seeds[number])

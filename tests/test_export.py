@@ -6,11 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from capray.engines import Where
 from capray.errors import InputError
-from capray.export import export_trial, trace_window, traced
+from capray.export import export_trial, trace_window
 from capray.history import read_history
 from capray.record import Record
 from capray.scenario import Scenario, from_dict
@@ -25,6 +26,10 @@ Clock = dict[str, int]
 def scenario(policy: str, **more: object) -> Scenario:
     return from_dict({"policy": policy, "nodes": 3, "duration": "6s", "workload": {"rate": 5.0}, "faults": [{"shape": "isolate", "at": "2s", "for": "2s"}],
                       **more})
+
+
+def traced(asked: Scenario, window: str | None) -> Record:
+    return simulate(msgspec.structs.replace(asked, trace_us=trace_window(window, asked)), 3)
 
 
 def parsed(text: str) -> list[tuple[str, str, Clock]]:
@@ -44,7 +49,7 @@ LOSSY = {"link": {"floor": "1ms", "loss": 0.1, "transport": "datagram"}, "cut_mo
 
 @pytest.fixture(scope="module", params=[("abd", {}), ("zookeeper", {}), ("crdt", LOSSY)], ids=lambda param: param[0])
 def record(request: pytest.FixtureRequest) -> Record:
-    return traced(scenario(request.param[0], **request.param[1]), 3, "1s,5s")
+    return traced(scenario(request.param[0], **request.param[1]), "1s,5s")
 
 
 def test_a_hosts_events_are_counted_one_by_one(record: Record) -> None:
@@ -88,7 +93,7 @@ def test_clients_and_faults_stand_in_it(record: Record) -> None:
 
 def test_a_trace_changes_no_digest_and_needs_a_window(record: Record) -> None:
     plain = scenario("abd")
-    assert simulate(plain, 3).digest() == traced(plain, 3, None).digest()
+    assert simulate(plain, 3).digest() == traced(plain, None).digest()
     with pytest.raises(InputError, match="trace"):
         shiviz(simulate(plain, 3))
     assert trace_window("1s,2s", plain) == (1_000_000, 2_000_000)
