@@ -179,7 +179,10 @@ def _run_on(fleets: list[Fleet], jobs: Iterable[Job], in_flight: int) -> Iterato
             time.sleep(0.1 * failures)
             for job in fleet.restart():
                 deaths[job[0]] = deaths.get(job[0], 0) + 1
-                suspects.append(job) if deaths[job[0]] >= SUSPECT else waiting.put_back(job)
+                if deaths[job[0]] >= SUSPECT:
+                    suspects.append(job)
+                else:
+                    waiting.put_back(job)
             continue
         for key, record, text, rounds, given_back in answer:
             mine = fleet.over(key)

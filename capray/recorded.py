@@ -139,12 +139,15 @@ def _from_table(table: dict[str, Any], source: Path, where: str) -> tuple[Path, 
             raise InputError(where + str(wrong("field", name, "one of " + ", ".join(FIELDS))))
     if not isinstance(table.get("history"), str) or not isinstance(table.get("label"), str) or not table["label"]:
         raise InputError(f"{where}history and label: it takes the name of a file and the name of a line")
+    described = table.get("faults", [])
+    if not isinstance(described, list):
+        raise InputError(where + str(wrong("faults", described, "tables [[runs.faults]]")))
     file = source.parent / table["history"]
     history = read_history(file)
-    nodes = table.get("nodes", max(count_nodes(history, ()), _named(table)))
+    nodes = table.get("nodes", max(count_nodes(history, ()), _named(described)))
     if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
         raise InputError(where + str(wrong("nodes", nodes, "a whole number of 1 or more")))
-    faults = [_window(raw, nodes, where) for raw in table.get("faults", [])]
+    faults = [_window(raw, nodes, where) for raw in described]
     _inside(history, nodes, where)
     cut = next((fault for fault in faults if fault.kind == "partition"), None)
     length = 0 if cut is None or cut.until is None else cut.until - cut.at
@@ -153,10 +156,10 @@ def _from_table(table: dict[str, Any], source: Path, where: str) -> tuple[Path, 
     return file, Run(label=table["label"], nodes=nodes, duration=str(duration), seed=0, history="", faults=faults)
 
 
-def _named(table: dict[str, Any]) -> int:
+def _named(described: list[Any]) -> int:
     """One more than the highest node that the faults name; 0 where none does, or where they are no faults (that is said later)."""
     named = [0]
-    for fault in table.get("faults", []) if isinstance(table.get("faults", []), list) else []:
+    for fault in described:
         if isinstance(fault, dict):
             groups = parse_groups(fault["shape"]) if isinstance(fault.get("shape"), str) else None
             named += [node + 1 for group in groups or () for node in group]
@@ -172,9 +175,7 @@ def _inside(history: Sequence[Operation], nodes: int, where: str) -> None:
 def _window(raw: Any, nodes: int, where: str) -> FaultWindow:
     try:
         fault = msgspec.convert(with_units(raw), Fault)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}faults: {error}") from None
-    except InputError as error:
+    except (msgspec.ValidationError, InputError) as error:
         raise InputError(f"{where}faults: {error}") from None
     problems = fault.problems(nodes)
     if problems:

@@ -84,6 +84,7 @@ def test_a_changed_history_is_found_out(folder: Path, capsys: pytest.CaptureFixt
     ("[[runs]]", "[[trials]]", "runs"),
     (RUNS, "", "runs"),
     (RUNS, "runs = 1", "runs"),
+    (RUNS, '[[runs]]\nhistory = "one.jsonl.gz"\nlabel = "my store"\nfaults = 3\n', "run 1: faults: 3 is not accepted"),
 ])
 def test_a_wrong_description_is_one_line_and_writes_nothing(folder: Path, old: str, new: str, said: str) -> None:
     (folder / "runs.toml").write_text(RUNS.replace(old, new))
