@@ -57,8 +57,8 @@ GRIDS: dict[str, tuple[Grid, ...]] = {
     "default": (
         Grid(nodes=(5,), durations=ALL_DURATIONS, base=_workload(5)),
         Grid(nodes=(3,), durations=("0s", "5s", "20s", "90s"), base=_workload(5)),
-        Grid(nodes=(9,), durations=("0s", "5s", "20s"), base=_workload(2)),
-        Grid(nodes=(25,), durations=("0s", "2s"), base={**_workload(0.5), "quiet_us": 2_000_000}),
+        Grid(nodes=(9,), durations=("0s", "5s", "20s"), base=_workload(1)),
+        Grid(nodes=(25,), durations=("0s", "2s"), base={**_workload(0.2), "quiet_us": 2_000_000}),
     ),
     "full": (
         Grid(nodes=(3, 5, 9), durations=ALL_DURATIONS, base=_workload(20)),
