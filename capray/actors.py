@@ -51,7 +51,7 @@ def start_ray(address: str | None = None) -> None:
         else:
             _knock(address)
             ray.init(address=address, **options)
-    except Exception as error:  # Ray raises bare Exceptions too, where a machine is too busy to start it
+    except Exception as error:  # noqa: BLE001  Ray raises bare Exceptions too, where a machine is too busy to start it
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address is None:
             raise InputError(f"engine: 'actors' is not accepted; it takes a machine on which Ray starts ({first[:160]})") from None

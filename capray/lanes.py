@@ -46,7 +46,9 @@ Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, 
 class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
-    __slots__ = ("ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked", "unacked_since")
+    __slots__ = (
+        "ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked", "unacked_since",
+    )
 
     def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
         self.src = src

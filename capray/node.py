@@ -5,7 +5,7 @@ May not know: links, other nodes, Ray.  What leaves the node goes to `wire`, whi
 is carried to it (engine `actors`).  Events of a node run in the total order (time, class, source, source's counter).
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  names of one module on two lines, not on twenty
 
 from collections.abc import Iterator
 from heapq import heappush

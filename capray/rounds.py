@@ -5,7 +5,8 @@ The node actors and the network actor are joined by a Ray compiled graph: on two
 processor time) where plain actor calls cost 3.4 (4.7), over 25 actors 11 ms where they cost 31.  While the graph stands, its actors answer
 nothing else, so taking on trials and handing in what they leave travel with the rounds.
 Where node actors stand on several machines, rounds are plain calls: with two rounds of varying sizes under way, Ray 2.60's compiled graphs lose messages
-between machines and hang (seen with three raylets after some hundred rounds; github.com/ray-project/ray/issues/58426 has the cause), and the death of a machine ends a plain call at once.
+between machines and hang (seen with three raylets after some hundred rounds; github.com/ray-project/ray/issues/58426 has the cause), and the death of
+a machine ends a plain call at once.
 """
 
 from __future__ import annotations

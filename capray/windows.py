@@ -144,7 +144,7 @@ class NodeHost:
             one = hosted[slot, node]
             try:
                 wake = one.run(until, arrivals)
-            except Exception:  # a policy's own: it ends this trial, not the others
+            except Exception:  # noqa: BLE001  a policy's own: it ends this trial, not the others
                 one.outbox.deeds[:] = [(0, 0, 0, 0, ROLE, 0, traceback.format_exc())]
                 wake = FAILED
             reports.append((slot, node, wake, one.outbox.deeds))
@@ -267,7 +267,7 @@ class WindowedTrial:
             merged.sort(key=_when)
         try:
             self._judge(merged)
-        except Exception:  # a policy that sends to nobody
+        except Exception:  # noqa: BLE001  a policy that sends to nobody
             self.failure = traceback.format_exc()
 
     def _judge(self, merged: list[Deed]) -> None:

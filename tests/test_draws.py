@@ -26,7 +26,9 @@ def drawn(link: Link, seed: int, ahead: bool, interruptions: float, count: int =
     return out
 
 
-@pytest.mark.parametrize("link", [Link(floor_us=200, latency=Exponential(75)), Link(latency=Pareto(1, 1.1)), Link(latency=Constant(0))], ids=["lan", "no floor", "nothing"])
+@pytest.mark.parametrize(
+    "link", [Link(floor_us=200, latency=Exponential(75)), Link(latency=Pareto(1, 1.1)), Link(latency=Constant(0))], ids=["lan", "no floor", "nothing"]
+)
 def test_drawn_ahead_or_one_by_one_a_lane_has_the_same_latencies(link: Link) -> None:
     for seed in range(12):  # blocks of these end in every way: some with a draw whose tail would lie outside
         for interruptions in (0.0, 0.004):

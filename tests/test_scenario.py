@@ -92,7 +92,8 @@ def test_every_duration_may_carry_its_unit() -> None:
     found = toml(WHOLE)
     assert found.disk == Constant(2000) and (found.duration_us, found.quiet_us, found.service_us) == (60_000_000, 2_000_000, 50)
     assert (found.clock_offset_us, found.trace_us) == ((1000, -2000, 0), (9_000_000, 11_000_000))
-    assert (found.wire.floor_us, found.wire.latency.parts[0].of, found.wire.latency.parts[1].plus_us) == (200, Exponential(75), 3000)  # type: ignore[union-attr]
+    parts = found.wire.latency.parts  # type: ignore[union-attr]
+    assert (found.wire.floor_us, parts[0].of, parts[1].plus_us) == (200, Exponential(75), 3000)
     assert found.faults == (Fault(shape="flapping", at_us=10_000_000, for_us=5_000_000, period_us=500_000),
                             Fault(kind="skew", nodes=(1,), at_us=12_000_000, offset_us=-5000))
     assert found.workload == Workload(rate=5, deadline_us=1_500_000, key_distribution="zipfian")
