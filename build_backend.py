@@ -16,5 +16,5 @@ def wanted() -> bool:
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    """What pip installs before it builds a wheel."""
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *(["mypy>=1.10"] if wanted() else [])]
+    """What pip installs before it builds a wheel: mypyc reads the types of what the event loop imports, so that must be there as well."""
+    return [*build_meta.get_requires_for_build_wheel(config_settings), *(["mypy>=1.10", "msgspec", "numpy"] if wanted() else [])]

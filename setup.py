@@ -41,7 +41,13 @@ def extensions() -> list:
         from mypyc.build import mypycify
     except ImportError:
         return []
-    return mypycify(["--ignore-missing-imports", *(f"capray/{name}.py" for name in LOOP)], opt_level="2")
+    try:
+        return mypycify(["--ignore-missing-imports", *(f"capray/{name}.py" for name in LOOP)], opt_level="2")
+    except SystemExit as error:  # mypyc's way to say that it cannot
+        if os.environ.get("CAPRAY_COMPILE") == "1":
+            raise
+        print(f"capray is installed as plain Python: mypyc says no ({error})", file=sys.stderr)
+        return []
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": AllOrNone})
