@@ -133,6 +133,12 @@ class Replica:
         is newer; `superseded` the values that it replaced as newest here; `late` if something newer was already here."""
         self.effects.append((VERSION, key, value, order, "late" if late else "apply", superseded))
 
+    def merged(self, key: str, value: Any, order: tuple[int, ...], removed: tuple[Any, ...] = ()) -> None:
+        """Tell the record that this replica now includes `value` beside all that it holds for `key`: an update of a type whose updates commute (a
+        counter's increment, a set's element).  `order` is told for the reader's eye; no replica chooses by it.  A `value` of None: what a client
+        asked to be removed is gone here."""
+        self.effects.append((VERSION, key, value, order, "merge", removed))
+
     def discarded(self, key: str, value: Any, order: tuple[int, ...]) -> None:
         """Tell the record that this replica dropped `value` together with a branch of its history (truncation, full resync)."""
         self.effects.append((VERSION, key, value, order, "discard", ()))

@@ -146,6 +146,44 @@ def test_conflicts_are_pairs_of_which_neither_saw_the_other(what: str, versions:
     assert measure(record([write(1, 0, 100, 110), write(2, 1, 101, 111)], versions))["conflicts"] == pairs, what
 
 
+def test_concurrent_increments_are_merged_and_do_not_conflict() -> None:
+    """Two counters' increments on two sides of a cut, 1 at node 0 and 2 at node 1: both are in every total in the end, so the policy chose between none.
+    A register that keeps one of them, or both as siblings, has one conflict."""
+    story = [write(1, 0, S, S + 10), write(2, 1, S, S + 10)]
+    apart = [(S + 5, 0, 1), (S + 6, 1, 2)]
+    both = [(4 * S, 0, 2), (4 * S, 1, 1), (4 * S, 2, 1), (4 * S, 2, 2)]
+    faults = [cut(S // 2, 3 * S, (0,), (1, 2))]
+    merged = measure(record(story, [applied(*one, one[2], kind="merge") for one in apart + both], faults))
+    assert (merged["conflicts"], merged["lost_writes"], merged["never_visible_writes"]) == (0, 0, 0)
+    assert (merged["divergence_final"], merged["convergence_us"]) == (0, S)
+    assert measure(record(story, [applied(*one, one[2]) for one in apart + both], faults))["conflicts"] == 1
+
+
+def test_of_merged_updates_only_one_that_was_lost_conflicts() -> None:
+    """Node 0 takes 1 and loses it with its disk; 2, taken unseen by it at node 1, is kept: one was chosen."""
+    story = [write(1, 0, S, S + 10), write(2, 1, S, S + 10)]
+    versions = [applied(S + 5, 0, 1, 1, kind="merge"), applied(S + 6, 1, 2, 2, kind="merge"), applied(4 * S, 0, 2, 2, kind="merge")]
+    row = measure(record(story, versions, [crash(2 * S, 4 * S, 0)], nodes=2))
+    assert (row["conflicts"], row["lost_writes"], row["divergence_final"]) == (1, 1, 0)
+
+
+def test_replicas_of_a_counter_agree_only_where_they_hold_the_same_increments() -> None:
+    """Node 1 has the last increment and lacks the first: the newest is the same and the total is not."""
+    story = [write(1, 0, 0, 10), write(2, 0, 20, 30)]
+    versions = [applied(5, 0, 1, 1, kind="merge"), applied(25, 0, 2, 2, kind="merge"), applied(50, 1, 2, 2, kind="merge")]
+    assert measure(record(story, versions, nodes=2))["divergence_final"] == 1
+
+
+def test_what_a_client_removed_from_a_set_is_not_lost_and_removes_spread() -> None:
+    """Node 0 adds 1 and both have it; node 1 removes it, which node 0 learns 2 s later: until then they differ, and nothing is lost."""
+    story = [write(1, 0, 0, 10), write(2, 0, 0, 10)]
+    versions = [applied(at, node, value, value, kind="merge") for at, node in ((5, 0), (50, 1)) for value in (1, 2)]
+    versions += [Version(at, node, "x", None, (9, node), "merge", (1,)) for at, node in ((S, 1), (3 * S, 0))]
+    row = measure(record(story, versions, [cut(S // 2, 2 * S, (0,), (1,))], nodes=2))
+    assert (row["lost_writes"], row["conflicts"], row["divergence_final"], row["convergence_us"]) == (0, 0, 0, 0)
+    assert row["divergence_area"] == pytest.approx(2, abs=0.11)
+
+
 @pytest.mark.parametrize(("told", "pairs"), [(True, 0), (False, 1)])
 def test_who_has_a_successor_has_seen_what_it_overwrote(told: bool, pairs: int) -> None:
     """Node 0 takes 1, then 2 in its place, and tells node 1 of 2 alone, as a register that sends states does; node 1 then takes 3.  So 1 and 3 do not

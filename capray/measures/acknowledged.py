@@ -10,7 +10,8 @@ Never visible: kept, but newest nowhere at any time (a write ordered before what
 Conflict: two ok writes of one key, each applied somewhere before it was acknowledged, where no replica that had applied the one by then had
 the other before it, and the other way round; also two that some replica held as siblings, whatever saw them.  A replica has a write also by what
 replaced it where that was first applied: a replica of a register that is told a successor alone has seen what that overwrote.  Counted where at least
-one of the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.
+one of the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.  Updates that commute (a counter's increments, a set's adds)
+are merged, both kept and neither beside the other as a sibling: of them only a pair of which one was lost counts.
 """
 
 from __future__ import annotations
@@ -96,9 +97,14 @@ def count_conflicts(found: KeyHoldings, kept: set[int], at: Times) -> int:
         one, other = slice(a, a + BLOCK), slice(b, b + BLOCK)
         if a == b or lines.everywhere[one].max() >= lines.first[b]:
             apart = ~(_saw(lines, one, other) | _saw(lines, other, one).T)
-            apart &= lines.kept[one][:, None] | lines.kept[other][None, :]
+            apart &= _chosen(lines.kept[one][:, None], lines.kept[other][None, :], found.merges)
             total += int(np.count_nonzero(np.triu(apart, 1) if a == b else apart))
     return total + sum(_ordered_siblings(lines, found, kept, *pair) for pair in found.siblings)
+
+
+def _chosen(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], merges: bool) -> npt.NDArray[np.bool_]:
+    """Did the policy choose between the two: is one kept; where it merges, one alone?"""
+    return one ^ other if merges else one | other
 
 
 def _ordered_siblings(lines: _Lines, found: KeyHoldings, kept: set[int], a: int, b: int) -> bool:

@@ -6,8 +6,8 @@ Source: METRICS.md.
 Two replicas of a key differ at an instant iff their newest versions differ, and would still if writes younger than the grace were left out:
 then the newest of what each holds differ, too.  So what is under way is no divergence, a lag that lasts is (even if each newest version is
 young), and so are two sides that each go on writing.  Where a replica held several newest at once (siblings), the order is partial: then they
-differ iff one holds a write older than the grace that the other neither holds nor has replaced, step by step.  A write's age counts from its
-invocation.  A replica that is down is left out while it is.
+differ iff one holds a write older than the grace that the other neither holds nor has replaced, step by step; where updates commute (a counter, a
+set), likewise, and none replaces another.  A write's age counts from its invocation.  A replica that is down is left out while it is.
 
 The curve is sampled every SAMPLE_US (in long trials: as many whole SAMPLE_US as keep it within MOST_SAMPLES), so the area is a sum of integers.
 """
@@ -57,7 +57,7 @@ def curve(keys: dict[str, KeyHoldings], calendar: Calendar, end: int, grace_us: 
         up = np.array([live[node] for node in found.replicas]).reshape(len(found.replicas), len(at))
         count = up.sum(axis=0)
         pairs += count * (count - 1) // 2
-        differing += _by_cover(found, at, up, grace_us) if found.siblings else _by_rank(found, grid, up, grace_us)
+        differing += _by_cover(found, at, up, grace_us) if found.siblings or found.merges else _by_rank(found, grid, up, grace_us)
     return [Sample(*point) for point in zip(at, differing.tolist(), pairs.tolist())]
 
 
@@ -173,10 +173,10 @@ def converged_at(found: KeyHoldings, kept: set[int], live: list[int], heal: int)
 
     `heal` where that was so already, or nothing was asked for; null where it was not so at the end.  Lost writes are not waited for.
     """
-    due = [write for write, acked in enumerate(found.acked) if acked is not None and acked <= heal and write in kept]
+    due = [write for write, acked in enumerate(found.acked) if acked is not None and acked <= heal and write in kept and write not in found.removed]
     if not due:
         return heal
-    if found.siblings:
+    if found.siblings or found.merges:
         cover = covers(found)
         wanted = _union(1 << write for write in due)
         steps = [[(at, wanted & ~bits == 0) for at, bits in _changes(found.held.get(node, []), cover)] for node in live]

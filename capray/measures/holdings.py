@@ -1,12 +1,13 @@
 """What each replica held, and when: the versions of a record as intervals by key and node.
 
-Decides: how a record's versions (apply, late, discard, superseded) are read.  May not know: phases, how a measure is made of it.
+Decides: how a record's versions (apply, late, discard, merge, superseded) are read.  May not know: phases, how a measure is made of it.
 Source: Version's contract in capray.record.
 
 A replica holds a version from its `apply` (or `late`: part of its order, never visible) until it discards it.  A replica that was restarted
 after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.  What it held and the
 store orders before something of that key which it announces is still part of its order: overwritten there, though nobody wrote down by what.
 A tombstone (value null) is no client's write: it is passed over.
+A key with a `merge` is of a type whose updates commute: a replica's state is all that it holds, no version of it is the newest.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class KeyHoldings:
         self.superseded: dict[int, set[tuple[int, int]]] = {}  # write -> (the older write, on which node)
         self.applied: dict[tuple[int, int], int] = {}  # (write, node) -> in which turn, among all versions, it was first there
         self.visible: set[int] = set()  # writes that were newest on some replica
+        self.merges = False  # its updates commute
+        self.removed: set[int] = set()  # updates that clients asked to take back, and some replica did
         self.siblings: set[tuple[int, int]] = set()  # pairs that were newest on one replica at once, the lower number first
         self._nodes: dict[int, ReplicaHoldings] = {}
         self._kept: dict[frozenset[int], set[int]] = {}
@@ -103,6 +106,18 @@ class KeyHoldings:
             self.siblings.update((min(write, other), max(write, other)) for other in newest)
         newest.add(write)
 
+    def include(self, node: int, at: int, turn: int, write: int, order: tuple[int, ...]) -> None:
+        """The replica has taken an update in, beside all that it holds."""
+        self.merges = True
+        self.visible.add(write)
+        self.hold(node, at, turn, write, order, None)
+
+    def remove(self, node: int, at: int, write: int) -> None:
+        """The replica has taken an element away, as a client asked it or a peer: that is no loss."""
+        self.merges = True
+        self.removed.add(write)
+        self.discard(node, at, write)
+
     def discard(self, node: int, at: int, write: int) -> None:
         """The replica has dropped a write with a branch of its history, and with it what it had replaced."""
         replica = self._nodes.get(node)
@@ -120,10 +135,12 @@ class KeyHoldings:
             self.held[node] = replica.gone + [(write, since, FOREVER) for write, since in replica.since.items()]
 
     def kept(self, surviving: frozenset[int]) -> set[int]:
-        """The writes in the order that the surviving replicas keep: what they hold at the end, and whatever that replaced, step by step."""
+        """The writes in the order that the surviving replicas keep: what they hold at the end, and whatever that replaced, step by step; and what was
+        removed on request."""
         found = self._kept.get(surviving)
         if found is None:
-            found = self._kept[surviving] = {write for node in surviving if node in self._nodes for write in self._nodes[node].since}
+            held = {write for node in surviving if node in self._nodes for write in self._nodes[node].since}
+            found = self._kept[surviving] = held | self.removed
             queue = [write for write in self.superseded if write in found]
             while queue:
                 for older, _ in self.superseded.get(queue.pop(), ()):
@@ -147,6 +164,9 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
             _restarted(keys, node, at == restarts[node].pop(), at)
             if not restarts[node]:
                 del restarts[node]
+        if value is None and version.kind == "merge" and version.key in keys:
+            for one in version.superseded:
+                keys[version.key].remove(node, at, keys[version.key].write(canonical(one), at))
         if value is None or not version.key:
             continue  # without a key a replica only says that it is back, and holds nothing
         found = keys.get(version.key)
@@ -161,6 +181,8 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
             found.discard(node, at, write)
         elif version.kind == "late":
             found.hold(node, at, turn, write, version.order, None)
+        elif version.kind == "merge":
+            found.include(node, at, turn, write, version.order)
         else:
             found.hold(node, at, turn, write, version.order, [found.write(canonical(one), at) for one in version.superseded if one is not None])
     for found in keys.values():

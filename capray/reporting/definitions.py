@@ -113,7 +113,8 @@ DEFINITIONS = (
     Definition(
         "conflicts",
         "V",
-        "pairs of ok writes of one key, each accepted where the other was not visible, of which the policy kept one (or both, as siblings)",
+        "pairs of ok writes of one key, each accepted where the other was not visible, of which the policy kept one (or both, as siblings); updates that "
+        "commute, of which it keeps both in one state, are none",
         "DeCandia et al. 2007",
         "count",
     ),

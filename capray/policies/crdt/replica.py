@@ -9,7 +9,7 @@ set's write adds the element, its read answers all elements in a list; `remove` 
 mean nothing: look at availability, lost_writes, divergence and convergence.  A counter's write of no whole number, or of one that a
 grow-only counter cannot add, is answered `fail`.
 For the record only (versions): beside a counter's state travels a trace, its single increments, which no rule of the protocol reads and whose
-bytes are not counted; a version of a counter or a set "supersedes" the one included before it on that replica, so they form a chain.
+bytes are not counted; a version of a counter or a set is a `merge`.
 Durable: the state; the buffer of deltas and what peers acknowledged are not (as in algorithm 2).  A node acknowledges, and tells others, only
 what it has synced, so that it never gives a number twice.
 """
@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import Meta
 
 from capray.policies import vector_clock
+from capray.policies.cassandra.cells import value_bytes
 from capray.policies.crdt import types
 from capray.replica import ACK, CONTROL, WRITE, Message, Replica, Request, Settings
 from capray.streams import Stream
@@ -147,7 +148,6 @@ class Crdt(Replica):
         self.peers = [peer for peer in range(nodes) if peer != node]
         self.states: dict[str, Any] = {}
         self.traces: dict[str, dict[int, list[tuple[int, int]]]] = {}
-        self.newest: dict[str, Any] = {}  # by key the value included last, told to the record
         self.stamps: dict[str, int] = {}
         self.boot = 0
         self.deltas: deque[tuple[str, Any, Trace]] = deque()
@@ -246,10 +246,9 @@ class Crdt(Replica):
         if not tell:
             return True
         if self.lattice.traced:
-            self._tell_chain(key, added)
+            self._tell_merged(key, added)
         elif self.settings.type == "or-set":
-            dots = {(entry[0], entry[1]) for entry in old[0]}
-            self._tell_chain(key, [(e[2], e[0], e[3]) for e in new[0] if (e[0], e[1]) not in dots])
+            self._tell_set(key, old, new)
         else:
             self._tell_register(key, old, new)
         return True
@@ -272,13 +271,21 @@ class Crdt(Replica):
                 added += [(stamp, node, value) for stamp, value in fresh]
         return added
 
-    def _tell_chain(self, key: str, added: list[tuple[int, int, Any]]) -> None:
+    def _tell_merged(self, key: str, added: list[tuple[int, int, Any]]) -> None:
         added.sort(key=_by_stamp)
         for stamp, node, value in added:
-            before = (self.newest[key],) if key in self.newest else ()
-            self.applied(key, value, (stamp, node), before)
-            self.newest[key] = value
+            self.merged(key, value, (stamp, node))
             self.stamps[key] = max(stamp, self.stamps.get(key, 0))
+
+    def _tell_set(self, key: str, old: types.OrSet, new: types.OrSet) -> None:
+        dots = {(entry[0], entry[1]) for entry in old[0]}
+        self._tell_merged(key, [(e[2], e[0], e[3]) for e in new[0] if (e[0], e[1]) not in dots])
+        gone = dots.difference((entry[0], entry[1]) for entry in new[0])
+        if gone:
+            left = {value_bytes(entry[3]) for entry in new[0]}
+            removed = tuple(entry[3] for entry in old[0] if (entry[0], entry[1]) in gone and value_bytes(entry[3]) not in left)
+            if removed:
+                self.merged(key, None, (self.stamps.get(key, 0), self.node), removed)
 
     def _tell_register(self, key: str, old: Any, new: Any) -> None:
         if self.settings.type == "lww-register":
@@ -295,9 +302,9 @@ class Crdt(Replica):
         state = self.states[key]
         if self.lattice.traced:
             lines = self.traces.get(key, {})
-            self._tell_chain(key, [(stamp, node, value) for node in sorted(lines) for stamp, value in lines[node]])
+            self._tell_merged(key, [(stamp, node, value) for node in sorted(lines) for stamp, value in lines[node]])
         elif self.settings.type == "or-set":
-            self._tell_chain(key, [(e[2], e[0], e[3]) for e in state[0]])
+            self._tell_merged(key, [(e[2], e[0], e[3]) for e in state[0]])
         else:
             self._tell_register(key, self.lattice.empty, state)
 
