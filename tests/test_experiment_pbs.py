@@ -240,7 +240,9 @@ def test_what_cannot_be_run_is_refused(setup, named):
 
 @pytest.mark.parametrize("n, bounded", [(3000, False), (10_000, True)])
 def test_a_quantiles_sure_interval_goes_by_exact_ranks_and_is_open_where_no_sample_need_lie_above(n: int, bounded: bool) -> None:
-    """The 40 largest samples are powers of two, so that a value tells its rank; how many lie above the 99.9th percentile is binomial."""
+    """The 40 largest samples are powers of two, so that a value tells its rank; how many lie above the 99.9th percentile is binomial.  So the interval
+    covers the true value 99.9 % of the time or more (6,000 times 3,000 exponential latencies: 99.98 %); with normal ranks, which end at the largest of
+    3,000 samples, it would do so at most 95 % of the time, since once in twenty times none lies above the true value."""
     counts = [(bucket(1), n - 40), *((bucket(1000 * 2**i), 1) for i in range(40))]
     least, most = _sure(counts, n, 0.999)
     rank = 40 - round(math.log2(least))  # 1: the largest

@@ -233,6 +233,20 @@ def test_split_brain_the_majority_fails_over_and_the_deposed_primary_loses_its_w
     assert {link.replica(node).sentinel.master for node in range(5)} == {new}
 
 
+def test_a_client_that_is_sent_to_a_new_primary_dials_it_itself_though_its_nodes_sentinel_has_given_the_path_up() -> None:
+    """Sentinel clients, step 3: "Once the client discovered the address of the master instance, it should attempt a connection with the master"."""
+    link = cluster()
+    split(link)
+    [(new, _)] = became(link, "leader", 10 * S)
+    link.heal()
+    while link.replica(1).sentinel.current_master != new:
+        link.run_for(10_000)
+    link.replica(1).paths.drop(new)
+    asked = link.now
+    reply = link.wait(link.request(1, "write", "x", "a"))
+    assert reply.outcome == "ok" and reply.at - asked < 2_000 and lines(link, f"1 -> {new} Startup("), "a connection of its own: it had none"
+
+
 def test_where_the_primary_is_with_the_majority_nothing_fails_over() -> None:
     """Sentinel: "aka no failover in the minority partition"."""
     link = cluster()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -53,11 +52,9 @@ def test_the_engine_shows_what_the_real_servers_did() -> None:
         assert low - 0.03 <= mean <= high + 0.03, (name, mean)
     for row in rows:
         assert abs(row["failover_write_us"] / S - real["median"]["failover_w"]) < max(0.5, 0.2 * real["median"]["failover_w"])
-        assert row["recovery_first_write_us"] < S and row["availability_after"] > 0.999
+        assert row["recovery_first_write_us"] < S and row["recovery_last_us"] == 0 and row["availability_after"] == 1
         assert 0.85 * real["median"]["lost_acked"] < row["lost_writes"] < 1.2 * real["median"]["lost_acked"]
         assert 0.5 * real["spread"]["stale"][0] < row["stale_reads"] < 2 * real["spread"]["stale"][1] and row["staleness_max_us"] < 8 * S
-    # As in the measured runs, the median: a dial that was lost just before heal may cost one request its second (seed 2 has such a one).
-    assert median(row["recovery_last_us"] for row in rows) == 0 and median(row["availability_after"] for row in rows) == 1
     row = measure(simulate(trial("1,2|0,3,4"), 0))
     assert row["availability_during_minority"] < 0.03 and row["availability_during_majority"] == 1 and row["lost_writes"] == row["stale_reads"] == 0
     assert row["recovery_last_us"] == 0 and row["linearizable"] == "valid"

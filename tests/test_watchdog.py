@@ -35,6 +35,7 @@ def test_the_trials_after_it_go_on():
 
 
 def test_a_long_trial_whose_time_passes_is_left_alone(monkeypatch):
+    """It takes several times the limit; how long that is in seconds is the engine's speed and no matter of the watchdog's."""
     monkeypatch.setattr(watchdog, "LIMIT_S", 0.01)
     started = time.thread_time()
     outcome = attempt(from_dict({"policy": "abd", "nodes": 5, "duration_us": 60_000_000, "quiet_us": 0, "workload": {"rate": 10, "keys": 2}}), 0)

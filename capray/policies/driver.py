@@ -13,6 +13,7 @@ after a cut new requests are served at once, while one begun in the cut is serve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -94,6 +95,33 @@ class Asked(msgspec.Struct):
     refused: int = 0
 
 
+class Alarm:
+    """One timer of a replica for the time-outs of many queries: it rings for the earliest."""
+
+    def __init__(self, owner: Replica, name: str) -> None:
+        self.owner = owner
+        self.name = name
+        self.due = 0  # when it rings, microseconds of this node's clock; 0: not set
+
+    def set(self, due: int) -> None:
+        """Ring by `due`."""
+        if not self.due or due < self.due:
+            self.due = due
+            self.owner.set_timer(self.name, due - self.owner.now)
+
+    def rings(self, times: Iterable[int]) -> None:
+        """It has rung, and what was due is done: `times` are when the others are."""
+        self.due = 0
+        first = min(times, default=None)
+        if first is not None:
+            self.set(first)
+
+
+def give_up(owner: Replica, query: Select | Update, sent: bool, why: str) -> None:
+    """Tell a query's client that there will be no answer: a write that was sent may have happened, anything else has not."""
+    owner.reply(query.id, "info" if sent and type(query) is Update else "fail", None, why)
+
+
 class Driver:
     """A node's pool of connections to the first of `hosts` that takes it.  The owner passes its events on; answers go to the owner's clients.
 
@@ -114,7 +142,7 @@ class Driver:
         self.heard = NEVER
         self.asked: dict[int, Asked] = {}
         self.dialled = NEVER
-        self.armed = 0  # when the timer is due (0: not set)
+        self.alarm = Alarm(owner, "driver")
 
     def lost_at_boot(self) -> None:
         """The process was started again: no connection is open, but within the node."""
@@ -133,9 +161,7 @@ class Driver:
             owner.send(self.server, query)
         else:
             self._open(asked)
-        due = self._due(asked)
-        if not self.armed or due < self.armed:
-            self._arm(due)
+        self.alarm.set(self._due(asked))
 
     def _open(self, asked: Asked) -> None:
         """Open a connection for a query: a packet on the path, or a dial of its own."""
@@ -202,7 +228,6 @@ class Driver:
     def on_timer(self) -> None:
         """Give up what is due; and the path, where nothing at all was heard since such a query was asked: the next host."""
         owner = self.owner
-        self.armed = 0
         silent = False
         for asked in [asked for asked in self.asked.values() if self._due(asked) <= owner.now]:
             if not asked.sent and owner.now < asked.at + self.connect_timeout_us:
@@ -215,8 +240,7 @@ class Driver:
                 owner.send(self.server, Cancel(asked.query.id))
         if silent and self.server != owner.node:
             self._abandon()
-        if self.asked:
-            self._arm(min(map(self._due, self.asked.values())))
+        self.alarm.rings(map(self._due, self.asked.values()))
 
     def _abandon(self) -> None:
         if self.connected and self.may_close:
@@ -255,11 +279,6 @@ class Driver:
             return asked.at + self.query_timeout_us
         return min(asked.at + self.connect_timeout_us, asked.again)
 
-    def _arm(self, due: int) -> None:
-        self.armed = due
-        self.owner.set_timer("driver", due - self.owner.now)
-
     def _give_up(self, asked: Asked, why: str) -> None:
         del self.asked[asked.query.id]
-        unknown = asked.sent and type(asked.query) is Update
-        self.owner.reply(asked.query.id, "info" if unknown else "fail", None, why)
+        give_up(self.owner, asked.query, asked.sent, why)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from capray.policies.driver import Ready, Result, Select, Startup, Update
+from capray.policies.driver import Alarm, Ready, Result, Select, Startup, Update, give_up
 from capray.policies.redis.paths import NEVER, Paths
 from capray.replica import Replica, Request
 
@@ -32,16 +32,17 @@ class Asked(msgspec.Struct):
 class Pools:
     """The connections of one node's clients."""
 
-    def __init__(self, owner: Replica, paths: Paths, query_timeout_us: int, connect_timeout_us: int) -> None:
+    def __init__(self, owner: Replica, paths: Paths, primary: int, query_timeout_us: int, connect_timeout_us: int) -> None:
+        """The clients have been at work for a while: each has a connection to the `primary`, and none to servers that it never had to ask."""
         self.owner = owner
         self.paths = paths
         self.query_timeout_us = query_timeout_us
         self.connect_timeout_us = connect_timeout_us
-        self.idle = [1] * owner.nodes
+        self.idle = [int(server == primary) for server in range(owner.nodes)]
         self.heard = [NEVER] * owner.nodes
         self.silent = [False] * owner.nodes  # a command was given up, and nothing heard since it was sent
         self.asked: dict[int, Asked] = {}
-        self.armed = 0
+        self.alarm = Alarm(owner, "clients")
 
     def lost_at_boot(self) -> None:
         """The process was started again: there are no connections."""
@@ -59,14 +60,13 @@ class Pools:
             owner.send(server, query)
         else:
             self._open(asked)
-        due = self._due(asked)
-        if not self.armed or due < self.armed:
-            self._arm(due)
+        self.alarm.set(self._due(asked))
 
     def _open(self, asked: Asked) -> None:
-        """Open a connection for a command.  Where the server is silent, that is a dial; clients outside of a cut never find it silent."""
+        """Open a connection for a command: a try of its own (a SYN), where the server is silent or the path has been given up by this node.  Clients
+        outside of the cut never find a server silent, and those who have heard it since need no path."""
         server = asked.server
-        if self.silent[server]:
+        if self.silent[server] or (not self.paths.up[server] and self.heard[server] <= self.paths.lost_at[server]):
             self.paths.dial(server)
         self.owner.send(server, Startup(asked.query.id))
 
@@ -109,23 +109,16 @@ class Pools:
     def on_timer(self) -> None:
         """Give up what is due, each with its connection."""
         now = self.owner.now
-        self.armed = 0
         for asked in [asked for asked in self.asked.values() if self._due(asked) <= now]:
             self._give_up(asked, SILENT if asked.sent else UNREACHED)
             if self.heard[asked.server] <= asked.at:
                 self.silent[asked.server] = True
                 self.idle[asked.server] = 0
-        if self.asked:
-            self._arm(min(map(self._due, self.asked.values())))
+        self.alarm.rings(map(self._due, self.asked.values()))
 
     def _due(self, asked: Asked) -> int:
         return asked.at + (self.query_timeout_us if asked.sent else self.connect_timeout_us)
 
-    def _arm(self, due: int) -> None:
-        self.armed = due
-        self.owner.set_timer("clients", due - self.owner.now)
-
     def _give_up(self, asked: Asked, why: str) -> None:
         del self.asked[asked.query.id]
-        unknown = asked.sent and type(asked.query) is Update
-        self.owner.reply(asked.query.id, "info" if unknown else "fail", None, why)
+        give_up(self.owner, asked.query, asked.sent, why)

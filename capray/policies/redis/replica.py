@@ -84,7 +84,7 @@ class Redis(Replica):
         self.paths = Paths(self, self._path_dropped)
         self.server = self.SERVER(self, settings, self.paths)
         self.sentinel = self.SENTINEL(self, settings, self.paths)
-        self.pools = Pools(self, self.paths, settings.query_timeout_us, settings.connect_timeout_us)
+        self.pools = Pools(self, self.paths, settings.primary, settings.query_timeout_us, settings.connect_timeout_us)
         self.runid = stream.bits() >> 1
         self.published = (0, 0)  # the newest epochs among the hellos that this Redis relayed
         self.published_at = 0
