@@ -32,13 +32,16 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a client asks of the node that it talks to.  `id` is unique on that node; `session` is the client's process.
-    f: `read` (value null) or `write`; keys are strings; written values are distinct within a trial, and never null."""
+    f: `read` (value null) or `write`; keys are strings; written values are distinct within a trial, and never null.
+    timeout_us: how much longer its client waits, from when the node is handed it (as gRPC's grpc-timeout header is relative); 0: it does not say.
+    Most stores are never told, and go on; one whose protocol tells its server (etcd) may stop by it."""
 
     id: int
     f: str
     key: str
     value: Any
     session: int
+    timeout_us: int = 0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

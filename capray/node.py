@@ -237,7 +237,7 @@ class Node:
             return  # given up before the node came to it
         replica = self.replica
         replica.now = t if self.true_clock else self.clock(t)
-        replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0]))
+        replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0], operation[6] - t))
         if replica.effects:
             self.carry_out(t)
 

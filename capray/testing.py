@@ -84,9 +84,9 @@ class FakeLink(Wire):
             self._run_handler(node, "on_start")
 
     # ---- what a test does ---------------------------------------------------------------------------------------------------------
-    def request(self, node: int, f: str, key: str, value: Any = None, session: int = 0) -> int:
+    def request(self, node: int, f: str, key: str, value: Any = None, session: int = 0, timeout_us: int = 0) -> int:
         """A client of `node` asks now; the number under which `replies` will hold the answer.  At a crashed node it is refused: `fail`."""
-        request = Request(len(self.requests) + 1, f, key, value, session)
+        request = Request(len(self.requests) + 1, f, key, value, session, timeout_us)
         self.requests[request.id] = (node, request, self.now)
         self._note(f"client -> {node} #{request.id} {f}({key}{'' if value is None else '=' + repr(value)})")
         if self._hosts[node].replica is None:

@@ -60,8 +60,8 @@ SEEDS = {"ci": 3, "default": 16, "full": 40}  # Cassandra's reads scatter by 6 t
 
 # system -> policy and settings, from index.json; what is beside them is what a fresh simulated cluster lacks and the measured one had.
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "etcd": ("etcd", {"version": "3.4", "client_timeout": "1s"}),  # the gateway cancels what its client gave up
-    "etcd_ser": ("etcd", {"version": "3.4", "client_timeout": "1s", "read_consistency": "serializable"}),
+    "etcd": ("etcd", {"version": "3.4"}),
+    "etcd_ser": ("etcd", {"version": "3.4", "read_consistency": "serializable"}),
     "zookeeper": ("zookeeper", {"tick_phase": "1.7s"}),  # the measured cuts came so late in the leader's tick
     "zookeeper_1s": ("zookeeper", {"tick_phase": "1.7s", "sessions": "shared"}),
     "zookeeper_sync": ("zookeeper", {"tick_phase": "1.7s", "read_mode": "sync"}),

@@ -335,14 +335,14 @@ def test_a_write_handed_to_a_leader_that_is_gone_times_out_as_etcd_says() -> Non
 def test_while_there_is_no_leader_writes_wait_and_then_are_proposed() -> None:
     """etcd-io/raft, node.go: without a leader proposals are not taken from their channel; a client that gives up withdraws its own, a forwarded one stays."""
     for timeout, expected in ((0, "applied"), (S, None)):
-        link = cluster(3, client_timeout_us=timeout)
+        link = cluster(3)
         old = leader(link)
         link.crash(old)
         node = others(link, old)[0]
         link.cut([[n] for n in range(3)], mode="drop")
         link.run_for(4 * S)
         assert link.replica(node).lead == NONE
-        write = link.request(node, "write", "x", "applied")
+        write = link.request(node, "write", "x", "applied", timeout_us=timeout)
         link.run_for(2 * S)
         link.heal()
         link.restart(old)

@@ -102,7 +102,7 @@ def test_as_a_real_etcd_did(run: str) -> None:
     real = json.loads(INDEX.read_text())[run]
     scenario = from_dict({"policy": "capray.policies.etcd.replica:Etcd", "nodes": 5, "disk": "fsync-2ms",
                           "link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}},
-                          "faults": [{"shape": shape, "at": "10s", "for": "10s"}], "settings": {"read_consistency": consistency, "client_timeout": "1s"}})
+                          "faults": [{"shape": shape, "at": "10s", "for": "10s"}], "settings": {"read_consistency": consistency}})
     found = [measure(simulate(scenario, seed)) for seed in range(9)]
     for name, column in MEASURES.items():
         if name not in real["median"] or (run, name) == ("etcd_follower_cut_D10", "failover_w"):

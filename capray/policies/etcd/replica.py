@@ -6,8 +6,8 @@ raft_quorum, raft_log and raft_progress are what they count with.  Sources: etcd
 etcd-io/raft; etcd's documentation, "KV API guarantees" (linearizable unless a read asks to be serializable) and "Failure modes".
 
 Writes: a member proposes to the leader it knows (a follower by a MsgProp that nobody acknowledges).  While none is known, proposals wait at the
-member, also those that other members have forwarded.  A write is answered when its entry has been applied here.  A member gives it up after
-5 s + 2 election timeouts: its outcome is unknown.
+member, also those that other members have forwarded; one whose own client reaches its deadline is withdrawn.  A write is answered when its entry has
+been applied here.  A member gives it up after 5 s + 2 election timeouts: its outcome is unknown.
 A restarted member serves no client before an entry of its own, its published attributes, has come back through the log (server.go, publish and
 ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before; 3.6 waits 5 s for that, then serves the store it has.
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
@@ -25,6 +25,7 @@ from capray.policies.etcd.raft_reads import Reads
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Request
 
+NEVER = 1 << 62
 MAX_PENDING = 4096  # rafthttp/peer.go, maxPendingProposals: forwarded proposals that wait for a leader
 TIMED_OUT = "etcdserver: request timed out"
 LEADER_FAILED = "etcdserver: request timed out, possibly due to previous leader failure"
@@ -48,12 +49,12 @@ class Etcd(Reads):
         super().__init__(node, nodes, settings, stream)
         self.store: dict[str, tuple[Any, int]] = {}  # key -> value, index of the entry that wrote it
         self.own: dict[int, int] = {}  # this member's clients' writes under way -> when they came
-        self.blocked: deque[tuple[int, Entry]] = deque()  # writes that wait for a leader, and when their client came (-1: forwarded by a member)
+        self.blocked: deque[tuple[int, Entry]] = deque()  # writes that wait for a leader, and until when their client waits
         self.known_lead = NONE
         self.elected_at = 0  # when this member last became leader
         self.replaying = False
         self.published = -1  # when this restarted member asked to be published (-1: it serves clients)
-        self.unserved: list[tuple[int, Request]] = []  # clients that wait for that, and since when
+        self.unserved: list[tuple[int, Request]] = []  # clients that wait for that, and until when
         self.handlers.update({Propose: self.on_propose, LinkHeartbeat: self.on_link_heartbeat, Attach: self.on_attach, Attached: self.on_attached})
 
     def peek(self, key: str) -> Any:
@@ -78,7 +79,7 @@ class Etcd(Reads):
     def publish(self) -> None:
         """Propose this member's attributes, again after each request timeout."""
         self.set_timer("publish", self.settings.patience_us)
-        self.propose(-1, Entry(0, self.node, PUBLISH, "", self.published))
+        self.propose(NEVER, Entry(0, self.node, PUBLISH, "", self.published))
 
     def serve_clients(self) -> None:
         """The listener is served; who gave up meanwhile has hung up."""
@@ -86,9 +87,8 @@ class Etcd(Reads):
         self.cancel_timer("publish")
         self.cancel_timer("ready")
         unserved, self.unserved = self.unserved, []
-        patience = self.settings.client_timeout_us
-        for since, request in unserved:
-            if not patience or self.now - since < patience:
+        for until, request in unserved:
+            if self.now < until:
                 self.serve(request)
 
     def on_message(self, src: int, message: Any) -> None:
@@ -143,15 +143,14 @@ class Etcd(Reads):
             self.elected_at = self.now
         self.fail_round(LEADER_CHANGED)
         blocked, self.blocked = self.blocked, deque()
-        patience = self.settings.client_timeout_us
-        for since, entry in blocked:
-            if since < 0 or not patience or self.now - since < patience:
-                self.propose(since, entry)
+        for until, entry in blocked:
+            if self.now < until:
+                self.propose(until, entry)
 
     # ---- requests --------------------------------------------------------------------------------------------------------------------
     def on_request(self, request: Request) -> None:
         if self.published >= 0:
-            self.unserved.append((self.now, request))
+            self.unserved.append((self.given_up_at(request), request))
             return
         self.serve(request)
         self.finish()
@@ -167,24 +166,28 @@ class Etcd(Reads):
         if not self.own:
             self.set_timer("request-timeout", self.settings.patience_us)
         self.own[request.id] = self.now
-        self.propose(self.now, Entry(0, self.node, request.id, request.key, request.value))
+        self.propose(self.given_up_at(request), Entry(0, self.node, request.id, request.key, request.value))
+
+    def given_up_at(self, request: Request) -> int:
+        """Own clock, when the request's client cancels it: its deadline, which gRPC passes on (the JSON gateway cancels when its client hangs up)."""
+        return self.now + request.timeout_us if request.timeout_us else NEVER
 
     def answer_read(self, request: int, key: str) -> None:
         self.reply(request, "ok", self.store.get(key, (None, 0))[0])
 
-    def propose(self, since: int, entry: Entry) -> None:
-        """Hand a write to the leader, or keep it until there is one."""
+    def propose(self, until: int, entry: Entry) -> None:
+        """Hand a write to the leader, or keep it until there is one; if that is later than `until`, it is withdrawn."""
         if self.state == LEADER:
             self.lead_append(Entry(self.term, entry.node, entry.request, entry.key, entry.value))
         elif self.lead == NONE:
-            self.blocked.append((since, entry))
+            self.blocked.append((until, entry))
         else:
             self.post(self.lead, Propose(entry))
 
     def on_propose(self, src: int, message: Propose) -> None:
         """Another member's proposal; who does not lead passes it on.  No client's patience ends it any more."""
         if self.lead != NONE or len(self.blocked) < MAX_PENDING:
-            self.propose(-1, message.entry)
+            self.propose(NEVER, message.entry)
 
     def expire(self) -> None:
         """Give up the writes that have waited too long; nobody knows what will become of them."""

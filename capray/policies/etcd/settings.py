@@ -65,9 +65,6 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
     wait_cluster_ready_timeout_us: Annotated[int, Meta(description=
         "a restarted member serves clients, with the store it has, though it could not be published within this; microseconds; flag "
         "--experimental-wait-cluster-ready-timeout, 5 s, in 3.6 (a way back in time: etcd-io/etcd issue 16666); before, members wait for good")] = 5_000_000
-    client_timeout_us: Annotated[int, Meta(description=
-        "a client that gives up cancels its request, and a proposal that still waits for a leader then is withdrawn (gRPC's context); "
-        "microseconds; 0: clients wait as long as the member does")] = 0
 
     @property
     def asks_first(self) -> bool:
@@ -103,8 +100,7 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
         """Complaints; that the election timeout be five heartbeats is etcd's own rule (embed/config.go, Validate)."""
         positive = ("heartbeat_interval_us", "read_index_retry_us", "stream_timeout_us", "dial_retry_us", "max_inflight", "max_entries")
         found = [str(wrong(f"setting {name}", getattr(self, name), "more than 0")) for name in positive if getattr(self, name) <= 0]
-        others = ("snapshot_count", "snapshot_catchup_entries", "request_timeout_us", "dial_timeout_us", "client_timeout_us",
-                  "election_timeout_max_us")
+        others = ("snapshot_count", "snapshot_catchup_entries", "request_timeout_us", "dial_timeout_us", "election_timeout_max_us")
         found += [str(wrong(f"setting {name}", getattr(self, name), "0 or more")) for name in others if getattr(self, name) < 0]
         if found:
             return found
