@@ -11,7 +11,9 @@ Systems by the measured runs' names; also `zookeeper_1s` (one session for reads 
 `published` is the median of the measured runs (1 to 3 of each), of a cut of 10 s; null where nobody published it (other lengths, shapes, settings). `simulated`
 is the median over seeds, likewise; `low` and `high` its 95 % interval by order statistics, or the range of fewer than 6 seeds.  `within`: availability within 3
 points, times (s) within 20 % or 0.5 s, or inside the spread of the measured runs; stale reads and lost writes: none or some alike, or inside that spread.
-`apart`: interval and spread do not meet, so that it is not for the few seeds and runs alone.  Told, not judged: info_applied, for which nobody set a tolerance
+`apart`: interval and spread do not meet, so that it is not for the few seeds and runs alone.  `again`: the median of further runs of the same version,
+where three say little (20 of etcd 3.4.23, follower_cut: capray/studies/measured_servers.py), with their number and spread; `again_within`: within the same
+tolerance of that median alone.  Told, not judged: info_applied, for which nobody set a tolerance
 (a Cassandra has no list of what it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since the processors' time of
 five servers on two cores is not simulated.
 Measures, as in the measured runs: av_* availability by phase (before, dur, after), side and kind; failover: from the cut to the first ok on the majority,
@@ -44,7 +46,7 @@ from capray.measures.phases import FOREVER, is_ok, kind_of
 from capray.record import Operation, Record
 from capray.scenario import from_dict
 from capray.store import Results, Row
-from capray.studies.measured_servers import Spread, measured_servers
+from capray.studies.measured_servers import Spread, measured_again, measured_servers
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import draw, replay
 from capray.trial import simulate
@@ -268,11 +270,22 @@ def told(rows: list[Row], known: dict[tuple[str, str], dict[str, Spread]]) -> li
             middle, (low, high) = median(values) if values else None, interval(values)
             published = known.get((label, cut), {}).get(measure)
             apart = published is not None and low is not None and high is not None and (high < published.least or low > published.most)
+            system_of, _, variant = label.partition(" ")
             out.append({"measure": measure, "published": published and published.median, "simulated": middle, "low": low, "high": high,
                         "within": published and within(measure, middle, published), "published_low": published and published.least,
-                        "published_high": published and published.most, "system": label.partition(" ")[0], "variant": label.partition(" ")[2],
-                        "cut": cut, "apart": apart, "trials": len(values)})
+                        "published_high": published and published.most, "system": system_of, "variant": variant, "cut": cut, "apart": apart,
+                        "trials": len(values), **again(system_of, variant, measure, middle, published is not None)})
     return out
+
+
+def again(one: str, variant: str, measure: str, simulated: float | None, comparable: bool) -> dict[str, Any]:
+    """What further runs of the real servers said, null where there are none."""
+    found = measured_again(one, variant, measure) if comparable else None
+    if found is None:
+        return dict.fromkeys(("again", "again_low", "again_high", "again_runs", "again_within"))
+    runs, (middle, least, most) = found
+    return {"again": middle, "again_low": least, "again_high": most, "again_runs": runs,
+            "again_within": within(measure, simulated, Spread(middle, middle, middle))}
 
 
 def interval(ordered: list[float]) -> tuple[float | None, float | None]:
@@ -362,6 +375,9 @@ def say(answers: list[dict[str, Any]], last: dict[str, Any], as_json: bool) -> N
             value = "not seen" if found["simulated"] is None else f"{found['simulated']:.4g}"
             value += "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
             verdict = "  NOT within" if found["within"] is False else ""
+            if found["again"] is not None:
+                told_again = "within" if found["again_within"] else "NOT within"
+                verdict += "; {again_runs} further runs {again:.4g} [{again_low:.4g}, {again_high:.4g}]: ".format(**found) + told_again
             print(f"{found['system']:24} {found['variant']:12} {found['cut']:>5} {found['measure']:14} {value:>26}{known}{verdict}")
     print("{trials} trials, digest {digest}: {directory}".format(**last), file=sys.stderr if as_json else sys.stdout)
 

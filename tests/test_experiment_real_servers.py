@@ -143,6 +143,17 @@ def test_tolerances(case: tuple[str, float | None, tuple[float, float, float], b
     assert script.within(*case[:3]) is case[3]
 
 
+def test_further_runs_are_told_beside_the_published_ones_and_judged_by_their_median_alone() -> None:
+    def verdict(simulated: float, *asked_for: Any) -> Any:
+        return script.again(*asked_for, simulated, True)["again_within"]
+
+    assert verdict(3.2, "etcd", "follower_cut", "rec_first_ok_w") is True  # 20 runs, median 3.15
+    assert verdict(2.2, "etcd", "follower_cut", "rec_first_ok_w") is False  # inside their spread, 1.2 to 7.7, and yet not like them
+    assert verdict(0.88, "etcd", "follower_cut", "av_after_min") is True
+    assert verdict(1.0, "etcd", "leader_cut", "failover_w") is None  # not measured again
+    assert script.again("etcd", "follower_cut", "rec_first_ok_w", 3.2, False)["again"] is None  # another length of the cut
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 8, 9, 12, 40])
 def test_the_interval_of_a_median_covers_95_in_100(count: int) -> None:
     """Of n values the median lies below the rank-th with probability sum C(n, i) / 2^n; the next narrower pair of ranks covers less than 95 %."""
