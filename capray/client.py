@@ -20,10 +20,11 @@ NEVER_US = 1 << 62
 class Client:
     """One node's client: its requests to come, those under way, and its finished history."""
 
-    __slots__ = ("asked", "deadline_us", "even_gap", "free", "gaps", "history", "keys", "late_answers", "names", "node", "nodes", "open", "read_ppm",
-                 "slots", "stream", "workload", "writes", "zipf")
+    __slots__ = ("asked", "deadline_us", "delete_ppm", "deletes", "even_gap", "free", "gaps", "history", "keys", "late_answers", "names", "node", "nodes",
+                 "open", "read_ppm", "seen", "slots", "stream", "workload", "writes", "zipf")
 
-    def __init__(self, workload: Workload, node: int, nodes: int, seed: int) -> None:
+    def __init__(self, workload: Workload, node: int, nodes: int, seed: int, deletes: str = "delete") -> None:
+        """`deletes`: what a delete is here, `delete` (of a key) or `remove` (of an element that a read of the key answered)."""
         self.workload = workload
         self.node = node
         self.nodes = nodes
@@ -32,6 +33,9 @@ class Client:
         self.gaps = table(Exponential(gap)) if workload.arrivals == "poisson" and gap else None
         self.even_gap = max(1, round(gap))
         self.read_ppm = round(workload.read_share * 1_000_000)
+        self.delete_ppm = round(workload.delete_share * 1_000_000)
+        self.deletes = deletes
+        self.seen: dict[str, list[Any]] = {}  # by key the elements that the last read found; where elements are removed
         self.zipf = zipf_thresholds(workload.keys, repr(workload.zipf_exponent)) if workload.key_distribution == "zipfian" else ()
         self.names = [f"k{i}" for i in range(workload.keys)]
         self.keys = workload.keys
@@ -65,6 +69,14 @@ class Client:
             key = self.names[(bits & 0xFFFFFFFF) * self.keys >> 32]
         if ((bits >> 32) * 1_000_000 >> 32) < self.read_ppm:
             return "read", key, None
+        if self.delete_ppm:
+            bits = self.stream.bits()
+            if ((bits >> 32) * 1_000_000 >> 32) < self.delete_ppm:
+                if self.deletes == "delete":
+                    return "delete", key, None
+                seen = self.seen.get(key)
+                if seen:
+                    return "remove", key, seen[(bits & 0xFFFFFFFF) * len(seen) >> 32]
         value = 1 + self.node + self.nodes * self.writes
         self.writes += 1
         return "write", key, value
@@ -124,6 +136,8 @@ class Client:
             outcome = "fail"
         if outcome != "info":
             self.free.append(process)
+        if self.delete_ppm and f == "read" and outcome == "ok" and isinstance(result, list):
+            self.seen[key] = result
         self.history.append(Operation(
             process=process, node=self.node, f=f, key=key, value=value, result=result if outcome == "ok" else None, invoke=invoke,
             complete=None if outcome == "info" else now, type=outcome, intended=intended, deadline=deadline,  # type: ignore[arg-type]

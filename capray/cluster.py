@@ -133,6 +133,15 @@ class Cluster:
         """A client beside `node` reads: `result` has the value (None: the key has none).  Unanswered, it is `fail`."""
         return self._ask(node, "read", key, None)
 
+    def delete(self, node: int, key: str, element: Any = None) -> Operation:
+        """A client beside `node` deletes the key; of a set (crdt's or-set) it removes `element`.  Raises InputError where the policy's clients cannot."""
+        f = self.scenario.policy_class.deletes(self.scenario.policy_settings)
+        if not f:
+            raise wrong("delete", key, f"no key: {self.scenario.policy}'s clients, as set, cannot delete")
+        if (f == "remove") != (element is not None):
+            raise wrong("element", element, "an element of the set" if f == "remove" else "None: the key is no set")
+        return self._ask(node, f, key, element)
+
     def _ask(self, node: int, f: str, key: str, value: Any) -> Operation:
         self._check(node)
         if not isinstance(key, str):

@@ -39,7 +39,7 @@ class Node:
         self.queue = queue
         self.wire = wire
         self.stream = Stream(seed, "replica", node)
-        self.client = Client(scenario.workload, node, scenario.nodes, seed)
+        self.client = Client(scenario.workload, node, scenario.nodes, seed, scenario.policy_class.deletes(scenario.policy_settings))
         self.disk = Disk(table(scenario.storage), Stream(seed, "disk", node))
         self.service_us = scenario.service_us
         self.outside = scenario.workload.client_placement == "outside"

@@ -45,7 +45,9 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     kind: `apply` it became (one of) the newest on that replica; `late` it was ordered before what the replica already held:
     part of the replica's order, never visible; `discard` the replica dropped it with a branch of history (full resync, truncation); `merge` it was
-    included beside all that the replica holds (a counter's increment, a set's element): it replaces nothing, and nothing replaces it; with value null it took `superseded` away, as a client asked.
+    included beside all that the replica holds (a counter's increment, a set's element): it replaces nothing, and nothing replaces it; with value null
+    it took `superseded` away, as a client asked; `purge` a tombstone was forgotten, and with it all of the key up to its order.
+    Else a null `value` is a tombstone (a delete); two of one order are one.
     `order` is what the store itself orders by (zxid, (timestamp, value), log index): larger is newer.
     `superseded` are the values that this one replaced as newest on that replica.
     """
@@ -55,7 +57,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: str
     value: Any
     order: tuple[int, ...]
-    kind: Literal["apply", "late", "discard", "merge"] = "apply"
+    kind: Literal["apply", "late", "discard", "merge", "purge"] = "apply"
     superseded: tuple[Any, ...] = ()
 
 

@@ -65,6 +65,12 @@ class Replica:
         placement and cut allow.  None where a number of replicas does not decide (a leader does, a transaction does)."""
         return None
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        """What `workload.delete_share` has clients ask: `delete` (a request without value, after which the key has none), `remove` (of `value`, an element of
+        the key's set); "" (the default) refuses such a workload."""
+        return ""
+
     def peek(self, key: str) -> Any:
         """What this replica holds for `key` right now (None if nothing), for a human's eye: the interactive cluster and figures."""
         return None
@@ -130,7 +136,8 @@ class Replica:
 
     def applied(self, key: str, value: Any, order: tuple[int, ...], superseded: tuple[Any, ...] = (), late: bool = False) -> None:
         """Tell the record (not the protocol) that this replica now holds `value` for `key`: `order` is what the store orders it by, larger
-        is newer; `superseded` the values that it replaced as newest here; `late` if something newer was already here."""
+        is newer; `superseded` the values that it replaced as newest here; `late` if something newer was already here.  A `value` of None is a
+        tombstone: the key was deleted."""
         self.effects.append((VERSION, key, value, order, "late" if late else "apply", superseded))
 
     def merged(self, key: str, value: Any, order: tuple[int, ...], removed: tuple[Any, ...] = ()) -> None:
@@ -142,6 +149,10 @@ class Replica:
     def discarded(self, key: str, value: Any, order: tuple[int, ...]) -> None:
         """Tell the record that this replica dropped `value` together with a branch of its history (truncation, full resync)."""
         self.effects.append((VERSION, key, value, order, "discard", ()))
+
+    def purged(self, key: str, order: tuple[int, ...]) -> None:
+        """Tell the record that this replica forgot a tombstone, and whatever that had replaced: it holds nothing of the key up to `order`."""
+        self.effects.append((VERSION, key, None, order, "purge", ()))
 
     def role(self, name: str) -> None:
         """Announce a change of role (`leader`, `follower`, `candidate`, ...): what `isolate-leader` and triggered faults look at."""

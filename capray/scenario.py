@@ -91,6 +91,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 problems.append(str(wrong("for", show_us(fault.for_us), f"a fault that ends within the trial: at {show_us(fault.at_us)} + for "
                                           f"{show_us(fault.for_us)} is after {show_us(self.load_us)}")))
         problems += self.policy_settings.problems(self.nodes)
+        if self.workload.delete_share and not self.policy_class.deletes(self.policy_settings):
+            problems.append(str(wrong("workload.delete_share", self.workload.delete_share, f"0: {self.policy}'s clients, as set, cannot delete")))
         if problems:
             raise InputError(problems[0])
 

@@ -2,7 +2,8 @@
 
 Decides: the form of a workload.  May not know: policies, the network.
 Arrivals are a Poisson process (exponential gaps, by an integer table) or evenly spaced; keys are uniform or Zipfian.  Written values are
-distinct within a trial: 1 + node + nodes * (number of the node's write), so value mod nodes tells who wrote it.
+distinct within a trial: 1 + node + nodes * (number of the node's write), so value mod nodes tells who wrote it.  A delete leaves its key without a
+value (null); what a policy's clients delete, and whether they can, its class says (`deletes`): a set's clients remove an element that they have read.
 Sources: open loop after Schroeder, Wierman and Harchol-Balter, NSDI 2006 (latency counts from the intended time); Zipfian keys after YCSB
 (exponent 0.99), by its plain definition: key i of K has weight (i + 1) ** -exponent.
 """
@@ -22,6 +23,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     rate: float = 20.0  # operations a second and node; 0: none but the final reads
     read_share: float = 0.5
+    delete_share: float = 0.0  # of what is not a read
     keys: int = 5
     key_distribution: Literal["uniform", "zipfian"] = "uniform"
     zipf_exponent: float = 0.99
@@ -34,6 +36,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         checks = [
             ("rate", self.rate, self.rate == 0 or 0.001 <= self.rate <= 100_000, "operations a second and node, from 0.001 to 100000, or 0 for none"),
             ("read_share", self.read_share, 0 <= self.read_share <= 1, "a share from 0 to 1"),
+            ("delete_share", self.delete_share, 0 <= self.delete_share <= 1, "a share from 0 to 1, of what is not a read"),
             ("keys", self.keys, 1 <= self.keys <= 100_000, "a whole number from 1 to 100000"),
             ("zipf_exponent", self.zipf_exponent, 0 < self.zipf_exponent <= 100, "a number above 0 and at most 100"),
             ("deadline", self.deadline_us, self.deadline_us > 0, "a duration above 0"),

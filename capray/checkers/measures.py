@@ -1,6 +1,8 @@
 """How far a register history is from linearizable: Gamma, Delta, stale reads with age and versions behind, writes that are provably lost.
 
 Decides: these measures from operations alone.  May not know: replicas, versions, phases, sides.
+A delete is an operation that overwrites, and that is lost where what it deleted is read again; a read that finds nothing does not say which delete it
+is of, so it counts as of the last that it can be of: what is found is a lower bound there, and Gamma and Delta are None.
 Sources: METRICS.md; Golab, Li and Shah, "Analyzing consistency properties for fun and profit", PODC 2011 (Delta); Golab et al., "Client-centric
 benchmarking of eventual consistency", ICDCS 2014 (Gamma, its scores from zones).  All need distinct written values, else they are None.
 """
@@ -16,6 +18,8 @@ import numpy as np
 
 from capray.checkers.zones import FOREVER, Clusters, Times, clusters, conflict
 from capray.record import Operation
+
+OVERWRITES = ("write", "delete")
 
 
 def gamma_us(ops: Sequence[Operation], initial: Any = None) -> int | None:
@@ -100,46 +104,69 @@ def stale_reads(ops: Sequence[Operation], initial: Any = None) -> list[StaleRead
     """Every stale ok read of a whole history, in order of position (METRICS.md: an ok write overwrites w iff invoked after w had completed; the
     initial value is overwritten by every write).  A read of what was never written is not stale but wrong: it is not in the list.
     None where values are not distinct."""
-    found = clusters(ops, initial)
+    found = _completed(ops, initial)
     if found is None:
         return None
     written: dict[str | None, list[tuple[int, int]]] = {}
     for op in ops:
-        if op.f == "write" and op.type == "ok":
+        if op.f in OVERWRITES and op.type == "ok":
             written.setdefault(op.key, []).append((op.invoke, _end(op)))
     by_key = {key: _Writes(writes) for key, writes in written.items()}
     stale = []
-    for i, c in found.reads:
-        op, source = ops[i], found.write[c]
+    for i, completed in found:
+        op = ops[i]
         if op.key in by_key:
-            result = by_key[op.key].staleness(-FOREVER if source < 0 else _end(ops[source]), op.invoke)
+            result = by_key[op.key].staleness(completed, op.invoke)
             if result is not None:
                 stale.append(StaleRead(i, *result))
     return stale
 
 
+def _completed(ops: Sequence[Operation], initial: Any) -> list[tuple[int, int]] | None:
+    """Each ok read of what was written (its position), and when that was completed: FOREVER for what is not known to have happened, -FOREVER for the
+    initial value.  A read that finds nothing is of the initial value or of any delete that began before it was over: of the last to be completed."""
+    deletes: dict[str | None, list[Operation]] = {}
+    for op in ops:
+        if op.f == "delete" and op.type != "fail":
+            deletes.setdefault(op.key, []).append(op)
+    found = clusters([op for op in ops if op.f != "delete"] if deletes else ops, initial)
+    if found is None or (deletes and initial is not None):
+        return None
+    if not deletes:
+        return [(i, -FOREVER if (source := found.write[c]) < 0 else _end(ops[source])) for i, c in found.reads]
+    place = [i for i, op in enumerate(ops) if op.f != "delete"]
+    out = []
+    for i, c in found.reads:
+        read, source = ops[place[i]], found.write[c]
+        if source >= 0:
+            out.append((place[i], _end(ops[place[source]])))
+        else:
+            begun = [_end(op) for op in deletes.get(read.key, ()) if op.invoke <= _end(read)]
+            out.append((place[i], max(begun, default=-FOREVER)))
+    return out
+
+
 def lost_writes_provable(ops: Sequence[Operation], initial: Any = None) -> int | None:
-    """How many ok writes the history alone proves lost: invoked after everything that their key's last reads returned had completed.
+    """How many ok writes and deletes the history alone proves lost: invoked after everything that their key's last reads returned had completed.
 
     The last reads of a key are its `final` ones; where the history marks none at all, those that began after every other operation on the key was
     over.  Where the last reads differ, a write counts only if it is later than all that they returned.  None where values are not distinct or there
     are no last reads; an `info` write that is still read proves nothing.
     """
-    found = clusters(ops, initial)
+    found = _completed(ops, initial)
     if found is None:
         return None
     last = _last_reads(ops)
     if not last:
         return None
-    source = {i: found.write[c] for i, c in found.reads}
+    completed = dict(found)
     survived: dict[str | None, int] = {}
     for i in last:
-        if i in source:
-            completed = -FOREVER if source[i] < 0 else _end(ops[source[i]])
-            survived[ops[i].key] = max(completed, survived.get(ops[i].key, -FOREVER))
+        if i in completed:
+            survived[ops[i].key] = max(completed[i], survived.get(ops[i].key, -FOREVER))
     begun = {key: min(ops[i].invoke for i in last if ops[i].key == key) for key in survived}
     return sum(
-        op.f == "write" and op.type == "ok" and op.key in survived and survived[op.key] < op.invoke and _end(op) < begun[op.key] for op in ops
+        op.f in OVERWRITES and op.type == "ok" and op.key in survived and survived[op.key] < op.invoke and _end(op) < begun[op.key] for op in ops
     )
 
 
@@ -150,6 +177,6 @@ def _last_reads(ops: Sequence[Operation]) -> list[int]:
         return marked
     over: dict[str | None, int] = {}
     for op in ops:
-        if op.f == "write" and op.type != "fail":
+        if op.f in OVERWRITES and op.type != "fail":
             over[op.key] = max(over.get(op.key, -FOREVER), _end(op) if op.type == "ok" else op.invoke)
     return [i for i in reads if ops[i].invoke > over.get(ops[i].key, FOREVER)]

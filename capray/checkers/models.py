@@ -106,9 +106,12 @@ class Model(NamedTuple):
 
 
 def _register_prepare(call: Call) -> Call:
-    """A compare-and-set that compared and did not set (`result` false) is a check that the state differs; else it needs its old value."""
+    """A compare-and-set that compared and did not set (`result` false) is a check that the state differs; else it needs its old value.  A delete is a
+    write of null."""
     if call.f == "read":
         return Call("read", None, canonical(call.result), call.known)
+    if call.f == "delete":
+        return Call("write", None, None, True)
     if call.f == "write":
         return Call("write", canonical(call.value), None, True)
     pair = call.value
@@ -297,8 +300,8 @@ _KV = Model("kv", ("get", "put", "append"), "", _kv_step, _text, _kv_prepare, _r
 MODELS: Mapping[str, Model] = {
     model.name: model
     for model in (
-        Model("register", ("read", "write"), None, _register_step, canonical, _register_prepare, _register_pure, _register_shape),
-        Model("cas-register", ("read", "write", "cas"), None, _register_step, canonical, _register_prepare, _register_pure, _register_shape),
+        Model("register", ("read", "write", "delete"), None, _register_step, canonical, _register_prepare, _register_pure, _register_shape),
+        Model("cas-register", ("read", "write", "cas", "delete"), None, _register_step, canonical, _register_prepare, _register_pure, _register_shape),
         _KV,
         _KV._replace(name="kv-append"),
         Model("counter", ("read", "add", "increment", "decrement"), 0, _counter_step, lambda n: 0 if n is None else n, _counter_prepare, _reads,

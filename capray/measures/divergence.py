@@ -187,12 +187,13 @@ def converged_at(found: KeyHoldings, kept: set[int], live: list[int], heal: int)
 
 
 def _reached(found: KeyHoldings, node: int, target: int) -> list[tuple[int, bool]]:
-    """(instant, does the replica hold the target or newer from then on)."""
+    """(instant, does the replica hold the target or newer, or has forgotten it with a tombstone, from then on)."""
     deltas: dict[int, int] = {}
+    purged = found.purged.get(node, ())
     for write, start, end in found.held.get(node, ()):
         if found.rank[write] >= target:
             deltas[start] = deltas.get(start, 0) + 1
-            if end != FOREVER:
+            if end != FOREVER and write not in purged:
                 deltas[end] = deltas.get(end, 0) - 1
     out, count = [], 0
     for at in sorted(deltas):

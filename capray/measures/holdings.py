@@ -6,7 +6,8 @@ Source: Version's contract in capray.record.
 A replica holds a version from its `apply` (or `late`: part of its order, never visible) until it discards it.  A replica that was restarted
 after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.  What it held and the
 store orders before something of that key which it announces is still part of its order: overwritten there, though nobody wrote down by what.
-A tombstone (value null) is no client's write: it is passed over.
+A tombstone (value null) is known by its order, since nothing says whose delete it was: it takes part in what is newest, and is never lost or in
+conflict itself.  Who purges one holds nothing of the key up to its order; what that had replaced is overwritten, not lost.
 A key with a `merge` is of a type whose updates commute: a replica's state is all that it holds, no version of it is the newest.
 """
 
@@ -14,9 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import msgspec
+
 from capray.checkers.values import PLAIN, canonical
 from capray.measures.phases import FOREVER
 from capray.record import Operation, Record
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """What stands for the null that a delete leaves, among the values of its key."""
+
+    deleted: tuple[int, ...]
+
 
 # One version on one replica: the write's number, when it got there, when it was discarded (plain tuples: there are tens of thousands).
 Held = tuple[int, int, int]
@@ -52,6 +62,8 @@ class KeyHoldings:
         self.merges = False  # its updates commute
         self.removed: set[int] = set()  # updates that clients asked to take back, and some replica did
         self.siblings: set[tuple[int, int]] = set()  # pairs that were newest on one replica at once, the lower number first
+        self.deletes: set[int] = set()  # those of the writes that are tombstones
+        self.purged: dict[int, set[int]] = {}  # node -> the writes that it forgot with a tombstone
         self._nodes: dict[int, ReplicaHoldings] = {}
         self._kept: dict[frozenset[int], set[int]] = {}
 
@@ -127,6 +139,20 @@ class KeyHoldings:
         for edges in self.superseded.values():
             edges.discard((write, node))
 
+    def purge(self, node: int, at: int, order: tuple[int, ...]) -> None:
+        """The replica has forgotten a tombstone of that order, and with it all of the key up to there."""
+        replica = self._nodes.get(node)
+        if replica is not None:
+            gone = {write for write in replica.since if self.orders[write] <= order}
+            replica.gone += [(write, replica.since.pop(write), at) for write in sorted(gone)]
+            replica.newest -= gone
+            self.purged.setdefault(node, set()).update(gone)
+
+    def tombstones(self, node: int) -> list[int]:
+        """Those that are newest on a replica."""
+        replica = self._nodes.get(node)
+        return [] if replica is None else sorted(write for write in replica.newest if write in self.deletes)
+
     def close(self) -> None:
         """No more versions: rank the orders, end the intervals."""
         place = {order: i for i, order in enumerate(sorted(set(self.orders)))}
@@ -140,7 +166,7 @@ class KeyHoldings:
         found = self._kept.get(surviving)
         if found is None:
             held = {write for node in surviving if node in self._nodes for write in self._nodes[node].since}
-            found = self._kept[surviving] = held | self.removed
+            found = self._kept[surviving] = held.union(self.removed, *(self.purged.get(node, ()) for node in surviving))
             queue = [write for write in self.superseded if write in found]
             while queue:
                 for older, _ in self.superseded.get(queue.pop(), ()):
@@ -164,19 +190,27 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
             _restarted(keys, node, at == restarts[node].pop(), at)
             if not restarts[node]:
                 del restarts[node]
-        if value is None and version.kind == "merge" and version.key in keys:
-            for one in version.superseded:
+        if value is None and version.kind == "merge":
+            for one in version.superseded if version.key in keys else ():
                 keys[version.key].remove(node, at, keys[version.key].write(canonical(one), at))
-        if value is None or not version.key:
+            continue
+        if not version.key:
             continue  # without a key a replica only says that it is back, and holds nothing
         found = keys.get(version.key)
         if found is None:
             found = keys[version.key] = KeyHoldings(everywhere)
-        if value.__class__ not in PLAIN:
+        if version.kind == "purge":
+            found.purge(node, at, version.order)
+            continue
+        if value is None:
+            value = Tombstone(version.order)
+        elif value.__class__ not in PLAIN:
             value = canonical(value)
         write = found.number.get(value)
         if write is None:
             write = found.write(value, at)
+            if version.value is None:
+                found.deletes.add(write)
         if version.kind == "discard":
             found.discard(node, at, write)
         elif version.kind == "late":
@@ -184,7 +218,8 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
         elif version.kind == "merge":
             found.include(node, at, turn, write, version.order)
         else:
-            found.hold(node, at, turn, write, version.order, [found.write(canonical(one), at) for one in version.superseded if one is not None])
+            older = [found.write(canonical(one), at) for one in version.superseded if one is not None]
+            found.hold(node, at, turn, write, version.order, older if len(older) == len(version.superseded) else older + found.tombstones(node))
     for found in keys.values():
         found.close()
     return keys

@@ -27,9 +27,9 @@ def verdict(history: Sequence[Operation], initial: Any = None) -> str | None:
     """`valid`, `invalid` or `unknown`: linearizability of the whole history as registers (with compare-and-set where it has those); null for
     other operations, whose model `capray check` must be told."""
     names = {op.f for op in history}
-    if names <= {"read", "write"}:
+    if names <= {"read", "write", "delete"}:
         return linearizable_register(history, initial).status
-    if names <= {"read", "write", "cas"}:
+    if names <= {"read", "write", "delete", "cas"}:
         return linearizable(history, MODELS["cas-register"], initial).status
     return None
 

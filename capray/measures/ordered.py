@@ -71,8 +71,8 @@ def stale_by_order(history: Sequence[Operation], orders: Orders, initial: Any = 
 
 def ordered_staleness(history: Sequence[Operation], keys: Mapping[str, KeyHoldings] | None, calendar: Calendar, initial: Any = None) -> Row:
     """stale_reads_ordered, stale_share_ordered, staleness_max_ordered_us, overall and by phase, without final reads; null where versions are not
-    known, or a key's order is partial (siblings, updates that commute)."""
-    known = keys is not None and not any(found.siblings or found.merges for found in keys.values())
+    known, a key's order is partial (siblings, updates that commute), or a key was deleted: a read that finds nothing does not say by which delete."""
+    known = keys is not None and not any(found.siblings or found.merges for found in keys.values()) and not any(op.f == "delete" for op in history)
     ages = stale_by_order(history, orders_of(keys), initial) if keys is not None and known else {}
     asked = [(i, op) for i, op in enumerate(history) if op.f == "read" and not op.final]
     reads = [(i, calendar.cells[calendar.cell_at(due(op))].phases, op.type == "ok") for i, op in asked]

@@ -89,6 +89,10 @@ class Rdbms(Replica):
     def placement(cls, key: str, nodes: int, settings: Any) -> tuple[int, ...]:
         return (settings.server,)
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "delete"
+
     def peek(self, key: str) -> Any:
         row = self.rows.get(key)
         return None if row is None else row[1]

@@ -76,7 +76,8 @@ DEFINITIONS = (
         "H",
         "ok reads that returned w although an ok write that overwrites w had completed before the read was invoked. A write overwrites w iff it "
         "was invoked after w "
-        "had completed",
+        "had completed. A delete is a write of nothing; a read that finds nothing counts as of the last delete that it can be of. Gamma and the "
+        "sessions are null where keys were deleted",
         "",
         "count",
     ),
@@ -104,11 +105,12 @@ DEFINITIONS = (
     Definition(
         "lost_writes",
         "V",
-        "ok writes absent from the order of writes that the surviving replicas keep, and not merged into it. Overwritten is not lost",
+        "ok writes absent from the order of writes that the surviving replicas keep, and not merged into it. Overwritten or deleted is not lost; a "
+        "lost delete counts only in the bound that a history proves",
         "Jepsen",
         "count",
     ),
-    Definition("lost_writes_provable", "H", "the lower bound of lost writes that a history alone proves", "Jepsen", "count"),
+    Definition("lost_writes_provable", "H", "the lower bound of lost writes and deletes that a history alone proves", "Jepsen", "count"),
     Definition("never_visible_writes", "V", "ok writes that are kept but were newest on no replica at any time", "capray.measures.acknowledged", "count"),
     Definition(
         "conflicts",

@@ -324,7 +324,7 @@ class Paxos:
         if len(t.votes) < self._quorum(t):
             return
         if not t.read:
-            self._propose(t, (t.ballot[0], t.value, 0))
+            self._propose(t, (t.ballot[0], t.value, self.host.now if t.value is None else 0))
             return
         newest = ABSENT
         for cell in t.votes.values():

@@ -120,6 +120,10 @@ class Cassandra(Replica):
         return None if settings.datacenters > 1 or "EACH_QUORUM" in levels or "LOCAL_SERIAL" in levels else levels
 
     @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "delete"
+
+    @classmethod
     def placement(cls, key: str, nodes: int, settings: Any) -> tuple[int, ...]:
         """The replicas of `key`, its range's owner first."""
         return cls._range_replicas(ring.owner(key, settings.ring_nodes(nodes), settings.partitioner), nodes, settings)
@@ -183,7 +187,7 @@ class Cassandra(Replica):
         self.repair.start()
 
     def on_request(self, request: Request) -> None:
-        """A client of this node asks; this node coordinates.  Besides `read` and `write` it takes `delete`, which leaves a tombstone."""
+        """A client of this node asks; this node coordinates.  A write of null is a `delete`, which leaves a tombstone."""
         level = self.settings.read_consistency if request.f == "read" else self.settings.write_consistency
         if level in SERIAL_LEVELS:
             self.paxos.begin(request.id, request.key, request.value, request.f == "read", level == "LOCAL_SERIAL")
@@ -311,7 +315,7 @@ class Cassandra(Replica):
         if cells.wins(cell, old):
             self.cells[key] = cell
             self._expect_purge(key, cell)
-            self.applied(key, cell[1], cells.order(cell), () if old[1] is None else (old[1],))
+            self.applied(key, cell[1], cells.order(cell), () if old[0] < 0 else (old[1],))
         else:
             self.applied(key, cell[1], cells.order(cell), (), True)
 
@@ -325,6 +329,7 @@ class Cassandra(Replica):
         cell = self.cells.get(key)
         if cell is not None and cell[1] is None and cell[2] + self.settings.gc_grace_us <= self.now:
             del self.cells[key]
+            self.purged(key, cells.order(cell))
 
     def _on_mutation(self, src: int, message: Mutation) -> None:
         if not self.expired(message.created, self.settings.write_request_timeout_us):

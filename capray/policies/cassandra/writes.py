@@ -68,8 +68,7 @@ class Writes:
         if not self.at_any and not host.enough_alive(self.needs, replicas):
             host.reply(request.id, "fail", None, "UNAVAILABLE")
             return
-        deleted = request.f == "delete"
-        cell = (self.timestamp(), None if deleted else request.value, host.now if deleted else 0)
+        cell = (self.timestamp(), request.value, host.now if request.value is None else 0)
         write = PendingWrite(host.new_id(), request.id, request.key, cell, host.now, [list(need) for need in self.needs])
         self.pending[write.id] = write
         self._send(write, replicas)

@@ -160,6 +160,10 @@ class Crdt(Replica):
     def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str] | None:
         return 1, 1
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "remove" if settings.type == "or-set" else ""
+
     def peek(self, key: str) -> Any:
         state = self.states.get(key)
         return None if state is None else self.lattice.read(state)

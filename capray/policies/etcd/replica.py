@@ -57,6 +57,10 @@ class Etcd(Reads):
         self.unserved: list[tuple[int, Request]] = []  # clients that wait for that, and until when
         self.handlers.update({Propose: self.on_propose, LinkHeartbeat: self.on_link_heartbeat, Attach: self.on_attach, Attached: self.on_attached})
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "delete"
+
     def peek(self, key: str) -> Any:
         return self.store.get(key, (None, 0))[0]
 

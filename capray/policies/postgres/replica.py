@@ -160,6 +160,10 @@ class Postgres(Replica):
     def placement(cls, key: str, nodes: int, settings: Any) -> tuple[int, ...]:
         return (settings.server,) if settings.standby < 0 else (settings.server, settings.standby)
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "delete"
+
     def peek(self, key: str) -> Any:
         row = self.log.rows.get(key)
         return None if row is None else row[2]

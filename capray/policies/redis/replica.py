@@ -119,6 +119,10 @@ class Redis(Replica):
         }
         self.timers_with_peer: dict[str, Any] = {"abort": self.paths.abort, "resume": server.resume}
 
+    @classmethod
+    def deletes(cls, settings: Any) -> str:
+        return "delete"
+
     def peek(self, key: str) -> Any:
         return self.server.read(key)
 
