@@ -51,11 +51,24 @@ def election(trial: Trial) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", study.PUBLISHED)
 def test_figure_16(name: str) -> None:
-    """ATC 2014, figure 16, 600 elections: mean and median within 7 %, 99th percentile within 15 %, as far as 600 elections can tell."""
+    """ATC 2014, figure 16, 600 elections: mean and median within 7 %, 10th and 99th percentile within 15 %, 90th within 20 %, as far as 600 elections can tell."""
     rows = elections(["--range", name], 600)[name]
     for found in study.judged(name, rows):
-        if found["measure"] in ("mean", "median", "p99"):
-            assert found["within"], found
+        assert found["within"], found
+
+
+def test_the_broadcast_time_is_the_papers() -> None:
+    """5.6: the average time to send RPCs in parallel to every server and receive their responses; with five servers the slowest of four."""
+    for servers, slowest in ((5, 1 + 1 / 2 + 1 / 3 + 1 / 4), (3, 1.5)):
+        drawn = script.answers(script.options().parse_args(["--servers", str(servers)]), 2000, 3000)
+        assert drawn["shape"] == "exponential" and 2500 + 2000 + slowest * drawn["mean_us"] == pytest.approx(15_000, abs=2)
+
+
+def test_a_constant_time_to_persist_a_vote_lets_no_election_be_short() -> None:
+    """12 - 6 ms until somebody stands, 12 of its round, 2 until it is heard, 20 at least: a tenth were published to be over by 19.7."""
+    rows = elections(["--range", "12-24", "--persist-ms", "8"], 200)["12-24"]
+    assert min(row["leaderless_us"] for row in rows) >= 20_000
+    assert not next(found for found in study.judged("12-24", rows) if found["measure"] == "p10")["within"]
 
 
 def test_wider_ranges_split_fewer_votes() -> None:

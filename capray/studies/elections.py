@@ -82,26 +82,27 @@ def times(rows: list[Row], label: str) -> list[Row]:
 
 
 # ---- the answers --------------------------------------------------------------------------------------------------------------------
-def judged(name: str, rows: list[Row]) -> list[dict[str, Any]]:
-    """One object a measure of a range: simulated ms with its interval, beside what was published (null where nobody has)."""
+def judged(name: str, rows: list[Row], as_published: bool = True) -> list[dict[str, Any]]:
+    """One object a measure of a range: simulated ms with its interval, beside what was published (null where nobody has, or not `as_published`)."""
     ordered = sorted(row["leaderless_us"] / 1000 for row in rows)
     n = len(ordered)
     if n < 2:
         raise InputError(f"range {name}: {n} elections are too few to say anything; it takes 2 or more")
     mean = sum(ordered) / n
     error = sqrt(sum((x - mean) ** 2 for x in ordered) / (n - 1) / n)
-    found = [answer(name, "mean", mean, (mean - Z * error, mean + Z * error), (mean - SURE_Z * error, mean + SURE_Z * error), n)]
+    known = PUBLISHED.get(name, {}) if as_published else {}
+    found = [answer(name, "mean", mean, (mean - Z * error, mean + Z * error), (mean - SURE_Z * error, mean + SURE_Z * error), n, known)]
     for measure, (part, of) in QUANTILES.items():
         spread = sqrt(n * part * (of - part)) / of  # of the rank: binomial
         ranks = [min(n, max(1, round(n * part / of + z * spread))) - 1 for z in (-SURE_Z, -Z, 0, Z, SURE_Z)]
         least, low, middle, high, most = (ordered[rank] for rank in ranks)
-        found.append(answer(name, measure, middle, (low, high), (least, most), n))
+        found.append(answer(name, measure, middle, (low, high), (least, most), n, known))
     return found
 
 
-def answer(name: str, measure: str, value: float, sure: tuple[float, float], surer: tuple[float, float], trials: int) -> dict[str, Any]:
+def answer(name: str, measure: str, value: float, sure: tuple[float, float], surer: tuple[float, float], trials: int, known: dict[str, float]) -> dict[str, Any]:
     """What is printed of one measure."""
-    published, tolerance = PUBLISHED.get(name, {}).get(measure), TOLERANCE[measure]
+    published, tolerance = known.get(measure), TOLERANCE[measure]
     within = None if published is None else surer[0] <= published * (1 + tolerance) and surer[1] >= published * (1 - tolerance)
     low, high = round(sure[0], 4), round(sure[1], 4)
     return {"range": name, "measure": measure, "published": published, "simulated": round(value, 4), "low": low,

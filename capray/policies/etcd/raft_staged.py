@@ -20,14 +20,14 @@ OLD_LEADER = 0
 
 
 class Staged(Etcd):
-    """Two of the leader's followers, the last, have shorter logs."""
+    """Half of the leader's followers, the last, have shorter logs."""
 
     claims = "etcd's members at the moment before their leader dies (Raft, ATC 2014, figure 16)"
-    behind: ClassVar[int] = 2
+    uneven: ClassVar[bool] = True
     jitter_us: ClassVar[int] = 500  # half the width of figure 16's one-way latency, U(2, 3) ms
 
     def on_start(self) -> None:
-        entries = 1 if self.node >= self.nodes - self.behind else 2
+        entries = 1 if self.uneven and self.node >= self.nodes - (self.nodes - 1) // 2 else 2
         self.log.append([Entry(1, NONE, 0, "", None)] * entries)
         self.term, self.vote = self.saved_term, self.saved_vote = 1, OLD_LEADER
         self.persist(HardState(1, OLD_LEADER), sync=False)
@@ -57,4 +57,4 @@ class Staged(Etcd):
 class StagedAlike(Staged):
     """All logs are alike: every survivor can win (thesis, 9.2's model of split votes)."""
 
-    behind = 0
+    uneven = False
