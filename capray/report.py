@@ -1,8 +1,9 @@
 """A sweep's table and a few of its trials -> one page that opens offline: what was run, the figures, every trial, every definition.
 
 Decides: what the page says and how large it may be.  May not know: how trials are run, how figures are drawn.
-The page stays under 10 MB: plotly.js once (4.8 MB), the table within capray.reporting.table.TABLE_BYTES (what does not fit is named, and is in
-table.parquet), single trials within TRIAL_BYTES (what each operation was is left out first, then whole trials, and so said).
+The page stays under 10 MB: plotly.js once (2 MB as it is packed), the table within capray.reporting.table.TABLE_BYTES (what does not fit is named, and
+is in table.parquet), single trials within TRIAL_BYTES (what each operation was is left out first, then whole trials, and so said); both packed to a
+third of that or less.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from capray.figures.trial import spacetime, timeline
 from capray.record import Record
 from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
 from capray.reporting.evidence import evidence_of
+from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
-from capray.reporting.table import embedded, trials_table
+from capray.reporting.table import trials_table
 from capray.reporting.theory import expectations
 
 MOST_DIFFERENCES = 500
-TRIAL_BYTES = 2_200_000
+TRIAL_BYTES = 4_000_000
 
 
 def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Sequence[tuple[str, Record]], path: Path) -> None:
@@ -265,23 +267,27 @@ def _trials(trials: Sequence[tuple[str, Record]]) -> str:
     if not trials:
         return ""
     options, data, left, spent, words = [], [], [], 0, []
+    heights: dict[str, int] = {}  # of the figures of the trial that is shown first
     most = TRIAL_BYTES // len(trials) // 110  # operations whose hover text fits
     for i, (title, record) in enumerate(trials):
-        found = [("timeline", timeline(record, title, len(record.history) <= most).to_json())] + (
-            [("spacetime", spacetime(record, title=title).to_json())] if record.trace else []
-        )
+        found = {"timeline": timeline(record, title, len(record.history) <= most)}
+        if record.trace:
+            found["spacetime"] = spacetime(record, title=title)
         why = evidence_of(record, title)
         if why is not None:
-            found.append(("evidence", why[0].to_json()))
-        size = sum(len(text) for _, text in found)
+            found["evidence"] = why[0]
+        texts = {kind: figure.to_json() for kind, figure in found.items()}
+        size = sum(map(len, texts.values()))
         if spent + size > TRIAL_BYTES and i:
             left.append(title)
             continue
         spent += size
+        heights = heights or {kind: figure.layout.height for kind, figure in found.items()}
         options.append(f"<option value={i}>{html.escape(title)}</option>")
-        data += [embedded(f"{kind}-{i}", text) for kind, text in found]
+        data += [embedded(f"{kind}-{i}", text) for kind, text in texts.items()]
         if why is not None:
             words.append(f"<details><summary>Why {html.escape(title)} was not linearizable, as text</summary><pre>{html.escape(why[1])}</pre></details>")
+    boxes = "".join(f"<div class=plot id={kind} style='height:{heights.get(kind, 0)}px'></div>" for kind in ("timeline", "spacetime", "evidence"))
     note = f"<p class=faint>Left out for size: {html.escape('; '.join(left))}.</p>" if left else ""
     return (
         "<section id=single><h2>Single trials</h2><p class=caption>One trial at a time. Above: every operation at the time it was asked, a lane "
@@ -292,7 +298,7 @@ def _trials(trials: Sequence[tuple[str, Record]]) -> str:
         "Last, for a trial that was not linearizable, the smallest window that proves it: "
         f"operations as bars by process, the offending values marked, the longest linearizable prefix shaded.</p><div class=controls><label>Trial <select "
         f"id=trial-pick>{''.join(options)}</select></label></div>"
-        "<div class=scroll><div class=plot id=timeline></div><div class=plot id=spacetime></div><div class=plot id=evidence></div></div>"
+        f"<div class=scroll>{boxes}</div>"
         f"{''.join(words)}{note}{''.join(data)}</section>"
     )
 

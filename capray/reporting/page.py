@@ -1,7 +1,9 @@
 """The report page's style and script: plain CSS and JavaScript, nothing fetched.
 
-Decides: how the page behaves: figures are drawn one after another, the trials' table sorts, filters and pages through compact JSON, a click on a
-point shows its trials.  May not know: what is in the sections.
+Decides: how the page behaves: a figure, the single trials and the trials' table are made when they come near the view (all of them before the page
+is printed), the table sorts, filters and pages through compact JSON, a click on a point shows its trials.  May not know: what is in the sections.
+A figure's box has its height beforehand, and a link into the page makes the table first, whose height nobody knows: a link lands where it should.
+plotly.js and all data stand in the page packed (capray.reporting.packing): a third of the size, and less for the browser to read than it takes to unpack.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from capray.reporting.packing import EMBEDDED, packed
 from capray.store import replace_file
 
 CSS = r"""
@@ -45,7 +48,7 @@ select, input, button { font: inherit; padding: 3px 6px; }
 #trial-detail dl { columns: 3 260px; font-size: 12.5px; } #trial-detail dl div { break-inside: avoid; display: flex;
   justify-content: space-between; gap: 12px; border-bottom: 1px dotted var(--line); } #trial-detail dd { margin: 0;
   font-variant-numeric: tabular-nums; }
-td:target, tr:target td { background: #fff6d6; } noscript { color: #D55E00; }
+td:target, tr:target td { background: #fff6d6; } noscript, #old-browser { color: #D55E00; }
 @media (max-width: 640px) { body { padding: 14px 12px 60px; font-size: 14px; } dl.run { grid-template-columns: 1fr; } dl.run dd { margin-bottom: 6px; }
   .controls label, .controls select, input, #pickers { max-width: 88vw; } #pickers { display: flex; flex-wrap: wrap; gap: 4px; } }
 @media print { .controls, nav, #trials, .modebar { display: none; } h2 { break-after: avoid; } .plot, tr, dd { break-inside: avoid; }
@@ -54,29 +57,54 @@ td:target, tr:target td { background: #fff6d6; } noscript { color: #D55E00; }
 
 JS = r"""
 'use strict';
-(function () {
-  const root = document.documentElement, $ = id => document.getElementById(id), read = id => JSON.parse($(id).textContent);
+(async function () {
+  const root = document.documentElement, $ = id => document.getElementById(id);
   let errors = 0, drawn = 0;
   window.addEventListener('error', () => { root.dataset.errors = ++errors; });
   window.addEventListener('unhandledrejection', () => { root.dataset.errors = ++errors; });
   root.dataset.errors = 0; root.dataset.drawn = 0;
+  if (!window.DecompressionStream) { $('old-browser').hidden = false; return; }
+
+  // ---- what stands in the page packed: plotly.js, and a line for each piece of data: its name, a tab, its JSON
+  async function unpack(id) {
+    const text = atob($(id).textContent), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'))).text();
+  }
+  const [library, lines] = await Promise.all([unpack('packed-plotly'), unpack('packed-data')]);
+  const texts = new Map(lines.split('\n').map(line => [line.slice(0, line.indexOf('\t')), line.slice(line.indexOf('\t') + 1)]));
+  const read = name => JSON.parse(texts.get(name));
+  const script = document.createElement('script');
+  script.textContent = library; document.head.append(script); script.remove();
   const config = {responsive: true, displaylogo: false, modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']]};
-  const meta = read('meta');
   const el = (tag, props, ...kids) => { const e = Object.assign(document.createElement(tag), props || {}); e.append(...kids); return e; };
 
-  // ---- figures: one after another, so that the page can be read at once
-  function draw(box, figure) {
+  // ---- what is made when it comes near the view, one thing after another, so that the page can be read meanwhile
+  const waiting = new Map(), line = [];
+  let busy = false;
+  const near = new IntersectionObserver(seen => {
+    line.push(...seen.filter(one => one.isIntersecting).map(one => one.target));
+    if (!busy) next();
+  }, {rootMargin: '500px 0px'});
+  function when(box, make) { if (box) { waiting.set(box, make); near.observe(box); } }
+  function now(box) {
+    const make = waiting.get(box);
+    waiting.delete(box); near.unobserve(box);
+    return make && make();
+  }
+  function next() {
+    busy = line.length > 0;
+    if (busy) Promise.resolve(now(line.shift())).then(() => setTimeout(next, 0));
+    else if (!root.dataset.ready) root.dataset.ready = Math.round(performance.now());
+  }
+  window.addEventListener('beforeprint', () => { for (const box of [...waiting.keys()]) now(box); });
+
+  function draw(box) {
+    const figure = read(box.dataset.figure);
     return Plotly.newPlot(box, figure.data, figure.layout, config).then(() => {
       box.on('plotly_click', event => clicked(event.points[0].customdata));
       root.dataset.drawn = ++drawn;
     });
-  }
-  const boxes = Array.from(document.querySelectorAll('.plot[data-figure]'));
-  function next() {
-    const box = boxes.shift();
-    if (box) { draw(box, read(box.dataset.figure)).then(() => setTimeout(next, 0)); return; }
-    if (pick) showTrial();
-    root.dataset.ready = Math.round(performance.now());
   }
 
   // ---- single trials, drawn when chosen
@@ -84,24 +112,24 @@ JS = r"""
   function showTrial() {
     const at = +pick.value;
     for (const kind of ['timeline', 'spacetime', 'evidence']) {
-      const box = $(kind), data = $(kind + '-' + at);
-      box.hidden = !data;
-      if (!data) continue;
-      const figure = JSON.parse(data.textContent);
+      const box = $(kind), name = kind + '-' + at;
+      box.hidden = !texts.has(name);
+      if (box.hidden) continue;
+      const figure = read(name);
       box.style.height = figure.layout.height + 'px';
       Plotly.react(box, figure.data, figure.layout, config);
     }
   }
 
   // ---- the table of trials
-  const table = read('rows'), count = table.count, columns = table.columns;
+  let meta, count, columns;  // once it is made
   function at(name, i) {
     const c = columns[name];
     if (!c) return null;
     if (c.same) return at(c.same, i);
     return c.words ? (c.at[i] < 0 ? null : c.words[c.at[i]]) : c.values[i];
   }
-  const state = {pick: {}, cut: '', text: '', sort: '', up: true, page: 0, on: -1, shown: meta.columns.slice()};
+  const state = {pick: {}, cut: '', text: '', sort: '', up: true, page: 0, on: -1, shown: []};
   const size = 25;
   const format = (name, v) => {
     if (v === null || v === undefined) return 'null';
@@ -180,12 +208,13 @@ JS = r"""
   }
   function clicked(data) {
     if (!Array.isArray(data) || data.length < 3 || typeof data[0] !== 'string') return;
-    reset();
+    now($('trials')); reset();
     state.pick.label = known('label', data[0]); state.pick.nodes = String(data[1]);
     if (data[2] === 'healthy' || data[2] === 'partitioned') state.cut = data[2]; else if (data[2]) state.pick.duration = String(data[2]);
     render(); $('trials').scrollIntoView({behavior: 'smooth'});
   }
   function linked(event) {
+    if (event.target.closest("a[href^='#']")) now($('trials'));
     const link = event.target.closest('[data-rows]');
     if (!link) return;
     const wanted = JSON.parse(link.dataset.rows);
@@ -197,32 +226,52 @@ JS = r"""
     render();
   }
 
-  // ---- begin
-  for (const name of meta.pickers) {
-    const select = el('select', {ariaLabel: name}, el('option', {value: '', textContent: 'any ' + name}));
-    select.onchange = () => { state.pick[name] = select.value; state.page = 0; render(); };
-    const words = new Set(Array.from({length: count}, (_, i) => at(name, i)));
-    for (const word of words) select.append(el('option', {value: String(word), textContent: String(word)}));
-    pickers[name] = select; $('pickers').append(select);
-  }
-  $('cut').onchange = () => { state.cut = $('cut').value; state.page = 0; render(); };
-  $('find').oninput = () => { state.text = $('find').value.toLowerCase(); state.page = 0; render(); };
-  $('before').onclick = () => { state.page = Math.max(0, state.page - 1); render(); };
-  $('after').onclick = () => { state.page++; render(); };
-  $('all-columns').onchange = () => {
-    state.shown = $('all-columns').checked ? Object.keys(columns).filter(name => name !== 'replay') : meta.columns.slice();
+  function open() {
+    meta = read('meta'); ({count, columns} = read('rows')); state.shown = meta.columns.slice();
+    for (const name of meta.pickers) {
+      const select = el('select', {ariaLabel: name}, el('option', {value: '', textContent: 'any ' + name}));
+      select.onchange = () => { state.pick[name] = select.value; state.page = 0; render(); };
+      const words = new Set(Array.from({length: count}, (_, i) => at(name, i)));
+      for (const word of words) select.append(el('option', {value: String(word), textContent: String(word)}));
+      pickers[name] = select; $('pickers').append(select);
+    }
+    $('cut').onchange = () => { state.cut = $('cut').value; state.page = 0; render(); };
+    $('find').oninput = () => { state.text = $('find').value.toLowerCase(); state.page = 0; render(); };
+    $('before').onclick = () => { state.page = Math.max(0, state.page - 1); render(); };
+    $('after').onclick = () => { state.page++; render(); };
+    $('all-columns').onchange = () => {
+      state.shown = $('all-columns').checked ? Object.keys(columns).filter(name => name !== 'replay') : meta.columns.slice();
+      render();
+    };
+    $('reset').onclick = () => { reset(meta.columns.slice()); $('all-columns').checked = false; render(); };
     render();
-  };
-  $('reset').onclick = () => { reset(meta.columns.slice()); $('all-columns').checked = false; render(); };
+    if (count) detail(0);
+  }
+
+  // ---- begin
   document.addEventListener('click', linked);
-  render();
-  if (count) detail(0);
   if (pick) pick.onchange = showTrial;
-  setTimeout(next, 0);
+  for (const box of document.querySelectorAll('.plot[data-figure]')) when(box, () => draw(box));
+  when($('single'), showTrial);
+  when($('trials'), open);
+  if (location.hash) {
+    now($('trials'));
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target) target.scrollIntoView();
+  }
 })();
 """
 # What the browser is told to refuse: everything but what stands in the page itself.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
+
+
+def plotly_js() -> str:
+    """plotly.js, which browsers compile once in this form: a function in parentheses is compiled when it is read, one that is an argument is skimmed
+    then and compiled when it is called (https://v8.dev/blog/preparser, "PIFEs"), and all of plotly.js is one function.  A third less to start it."""
+    text = get_plotlyjs()
+    head, begins, body = text.partition("this, () => {")
+    body, ends, tail = body.rpartition("}));")
+    return f"{head}this, (() => {{{body}}})));{tail}" if begins and ends else text
 
 
 def write_page(path: Path, title: str, said: str, nav: Sequence[tuple[str, str]], sections: Sequence[str]) -> None:
@@ -232,12 +281,16 @@ def write_page(path: Path, title: str, said: str, nav: Sequence[tuple[str, str]]
         f"<meta charset=utf-8><meta name=viewport content='width=device-width'><meta http-equiv=Content-Security-Policy content=\"{POLICY}\">"
         f"<title>{html.escape(title)}</title><style>{CSS}</style>"
     )
+    text = "\n".join(sections)
     body = [
         f"<h1>{html.escape(title)}</h1><p class=faint>{said}</p>",
         "<noscript>The figures and the table of trials need JavaScript.</noscript>",
+        "<p id=old-browser hidden>The figures and the table of trials need a browser of 2023 or later.</p>",
         f"<nav>{links}</nav>",
-        *sections,
-        f"<script>{get_plotlyjs()}</script>\n<script>{JS}</script>",
+        EMBEDDED.sub("", text),
+        packed("packed-data", "\n".join(f"{name}\t{value}" for name, value in EMBEDDED.findall(text))),
+        packed("packed-plotly", plotly_js()),
+        f"<script>{JS}</script>",
     ]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,11 @@ from typing import Any
 from capray.figures.data import Row
 from capray.replay import replay_command
 from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definition_of
+from capray.reporting.packing import embedded
 
 COORDINATES = ("label", "nodes", "duration", "shape", "seed")
 PICKERS = ("label", "nodes", "duration", "shape")
-TABLE_BYTES = 1_800_000
+TABLE_BYTES = 4_000_000
 MOST_ROWS = 8_000
 ESSENTIAL = (
     "availability_during",
@@ -29,12 +30,6 @@ ESSENTIAL = (
     "divergence_area",
     "convergence_us",
 )
-
-
-def embedded(name: str, value: Any) -> str:
-    """A value as JSON in the page, safe inside a script element."""
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return f"<script type='application/json' id='{name}'>{text.replace('<', chr(92) + 'u003c')}</script>"
 
 
 def trials_table(rows: Sequence[Row], manifest: Mapping[str, Any], deadline_us: int) -> str:

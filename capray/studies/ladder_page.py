@@ -18,8 +18,9 @@ from capray.checkers.models import model_named
 from capray.errors import InputError
 from capray.figures.style import INK, style
 from capray.replay import replay_command
+from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
-from capray.reporting.table import embedded, trials_table
+from capray.reporting.table import trials_table
 from capray.store import Results
 from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, rank
 from capray.studies.ladder_claims import FAULTS, RUNGS

@@ -15,8 +15,9 @@ from plotly.subplots import make_subplots
 
 from capray.figures.style import COLOURS as COLOUR_RING
 from capray.figures.style import INK, MARKERS, style
+from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
-from capray.reporting.table import embedded, trials_table
+from capray.reporting.table import trials_table
 from capray.stats import Summary, summarize
 from capray.store import Results
 from capray.studies.pacelc import PATTERNS, ROLES, TOLERANCE, WORST_AVAILABLE, Place, Row, Slope, pattern_rows, places, slopes

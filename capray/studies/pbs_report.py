@@ -13,13 +13,12 @@ from typing import Any
 
 import msgspec
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from capray.errors import wrong
 from capray.figures.data import LogLike
 from capray.figures.style import FAINT, INK, SHADE, Look, legend_room, looks, style
-from capray.reporting.page import CSS
+from capray.reporting.page import CSS, plotly_js
 from capray.store import Results
 from capray.studies.pbs import VERSIONS, Setup, beyond
 from capray.studies.pbs_study import Anchor, Found, Pool, measures, pools
@@ -288,7 +287,7 @@ def draw(directory: Path) -> Path:
         "<p>Reads of Cassandra at partial quorums, asked t after the write's commit: how likely they are fresh, and what the quorums cost; "
         "beside what Bailis et al. published (VLDB 2012).</p>"
         f"<dl class=run>{facts}</dl>{boxes}{_table(found, anchors)}<noscript>The figures need JavaScript.</noscript>\n"
-        f"<script>{get_plotlyjs()}</script>\n<script>{script}</script>\n</body></html>\n",
+        f"<script>{plotly_js()}</script>\n<script>{script}</script>\n</body></html>\n",
         encoding="utf-8",
     )
     return page
