@@ -185,6 +185,22 @@ def test_the_last_vote_is_sent_again_on_a_new_connection() -> None:
     assert [effect[1] for effect in taken(server) if effect[0] in (SEND, CONNECT)] == [1]
 
 
+def test_votes_are_retransmitted_with_a_doubling_time_out_whichever_side_hung_up() -> None:
+    """Of real servers 3.8.0, a leader whose sending alone was cut for 20 s, and whose followers hung up, came back as late as one that was isolated: 12.9
+    to 13.4 s after it began to look, when TCP retransmitted its vote for the seventh time (0.2, 0.6, ... 12.6 s)."""
+    server = alone()
+    server.on_start()
+    taken(server)
+    server.on_disconnected(1)  # its socket as a learner's; nothing refuses the dials that follow
+    dials, now = [], 0
+    while now < 13 * SECOND:
+        effects = taken(server)
+        dials += [now // 1000 for effect in effects if effect[:2] == (SEND, 1)]
+        now += next(effect[2] for effect in effects if effect[:2] == (SET_TIMER, ("dial", 1)))
+        server.on_timer(("dial", 1))
+    assert dials == [0, 200, 600, 1400, 3000, 6200, 12600]
+
+
 # ---- discovery and synchronisation ---------------------------------------------------------------------------------------------------
 def test_a_new_epoch_is_above_every_epoch_that_a_quorum_has_accepted() -> None:
     """DSN 2011: "the prospective leader ... makes an epoch number e' such that e' is later than any e received in a CEPOCH message"."""
