@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from capray.faults import Fault
 from capray.metrics import measure
 from capray.policies.abd.replica import Abd
@@ -30,6 +32,71 @@ def test_a_write_is_on_its_own_disk_before_it_is_sent_so_that_no_restart_gives_i
     link.crash(0, host=True)
     link.run_for(50_000)
     assert link.values("x") == [None, None, None], "not on the disk of its writer, and nowhere else"
+
+
+def test_operations_go_on_while_a_majority_is_not_faulty_and_remains_connected() -> None:
+    """ABD 1995, abstract: emulated "provided that at least a majority of the processors are not faulty and remain connected": with two of five down and
+    one cut off nothing is answered, neither wrongly nor at all, until one is back."""
+    link = FakeLink(Abd, 5)
+    link.crash(3, host=True)
+    link.crash(4, host=True)
+    assert link.wait(link.request(0, "write", "x", "a")).outcome == "ok" and link.wait(link.request(1, "read", "x")).result == "a"
+    link.cut([[2]])
+    waiting = [link.request(0, "write", "x", "b"), link.request(1, "read", "x"), link.request(2, "read", "x")]
+    link.run_for(60 * S)
+    assert not set(waiting) & set(link.replies)
+    link.heal()
+    assert [link.wait(each).outcome for each in waiting] == ["ok"] * 3
+
+
+@pytest.mark.parametrize(("f", "trips"), [("write", 4), ("read", 4)])
+def test_each_operation_is_two_rounds_to_a_majority_whoever_is_slow(f: str, trips: int) -> None:
+    """ABD 1995: a processor sends to all and waits for a majority to answer, twice; Lynch and Shvartsman 1997: query phase, propagation phase.  Four
+    delays for a read (of a value on disk) and for a write, which is logged here and there: two syncs."""
+
+    class Slow(FakeLink):
+        def latency(self, src: int, dst: int, message: object) -> int:
+            return 100_000 if {src, dst} & {3, 4} else 250
+
+    link = Slow(Abd, 5)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.run_for(S)
+    begun = link.now
+    assert link.wait(link.request(1, f, "x", "b" if f == "write" else None)).at - begun == trips * 250 + (200 if f == "write" else 0)
+
+
+def test_a_read_writes_back_so_that_no_later_read_returns_an_older_value() -> None:
+    """ABD 1995, of the reader: it sends the largest label and its value to all, and waits for a majority to acknowledge it, before it returns: else a
+    write that has reached one replica only is seen, and then not seen any more."""
+    link = FakeLink(Abd, 5)
+    link.wait(link.request(0, "write", "x", "old"))
+    link.run_for(S)
+    write = link.request(0, "write", "x", "new")
+    link.run_for(700)  # its first round is over
+    link.cut([[0, 1], [2, 3, 4]], mode="drop")  # one replica beside the writer's own will have it
+    link.run_for(10_000)
+    assert write not in link.replies and link.values("x") == ["new", "new", "old", "old", "old"]
+    link.crash(0, host=True)
+    link.heal()
+    link.cut([[1, 2, 3], [4]], mode="drop")
+    assert link.wait(link.request(1, "read", "x")).result == "new"
+    link.heal()
+    link.cut([[2, 3, 4], [1]], mode="drop")
+    assert [link.wait(link.request(node, "read", "x")).result for node in (2, 3, 4)] == ["new"] * 3
+
+
+def test_a_write_asks_a_majority_for_the_largest_tag_and_breaks_ties_by_its_own_name() -> None:
+    """Lynch and Shvartsman 1997: a writer queries for the largest tag (t, _), and propagates its value with (t + 1, its id)."""
+    link = FakeLink(Abd, 3)
+    link.cut([[2], [0, 1]], mode="drop")
+    link.wait(link.request(0, "write", "x", "a"))
+    link.heal()
+    link.wait(link.request(2, "write", "x", "b"))  # whose own replica has never heard of a
+    both = [link.request(node, "write", "x", f"by {node}") for node in (0, 1)]
+    assert [link.wait(each).outcome for each in both] == ["ok"] * 2
+    link.run_for(S)
+    assert {version.value: version.order for version in link.versions} == {"a": (1, 0), "b": (2, 2), "by 0": (3, 0), "by 1": (3, 1)}
+    assert link.values("x") == ["by 1"] * 3
 
 
 def test_through_cuts_and_crashes_nothing_acknowledged_is_lost_or_read_out_of_order() -> None:

@@ -47,7 +47,8 @@ def test_replicas_that_received_the_same_updates_have_equal_states(type: Any, re
 
 @by_type
 def test_an_update_executes_at_one_replica_without_synchronisation(type: Any) -> None:
-    """"An update occurs entirely at the source, without any synchronisation": alone in the world a node answers at the cost of one sync."""
+    """RR-7506, 1: "As a CRDT requires no synchronisation, an update executes immediately, unaffected by network latency, faults, or disconnection": alone
+    in the world a node answers at the cost of one sync."""
     link = cluster(type=type)
     link.cut([[0], [1], [2]])
     begun = link.now
@@ -57,6 +58,8 @@ def test_an_update_executes_at_one_replica_without_synchronisation(type: Any) ->
 
 
 def test_a_register_that_was_written_on_both_sides_returns_both_values() -> None:
+    """RR-7506, 3.2.2 (MV-Register), of concurrent assignments: "both are retained"; "Clients can later reduce multiple values to a single one, by a new
+    assignment.\""""
     link = cluster(type="mv-register")
     link.cut([[0], [1, 2]])
     link.wait(link.request(0, "write", "k", "a"))
@@ -122,6 +125,135 @@ def test_durable_state_survives_a_crash_and_numbers_are_not_given_twice(type: An
     link.run_for(5 * S)
     expected = {"g-counter": 7, "pn-counter": 7, "or-set": [3, 4]}.get(type, 4)
     assert link.values("k") == [expected] * 3
+
+
+# ---- what the papers ask of links and processes, and what they promise ------------------------------------------------------------------
+class Unreliable(FakeLink):
+    """Loses half of all datagrams, and lets those that pass overtake each other."""
+
+    def latency(self, src: int, dst: int, message: Any) -> int:
+        return 100 + self._hosts[src].stream.below(50_000)
+
+    def loses(self, src: int, dst: int, message: Any) -> bool:
+        return bool(self._hosts[dst].stream.below(2))
+
+
+@by_type
+@by_replication
+def test_messages_may_be_lost_received_out_of_order_or_multiple_times(type: Any, replication: Any) -> None:
+    """RR-7506, 2.3.1: "Since merge is idempotent and commutative ..., messages may be lost, received out of order, or multiple times, as long as new state
+    eventually reaches all replicas, either directly or indirectly via successive merges"; Almeida 2018: "over unreliable communication channels"."""
+    link = Unreliable(Crdt, 3, CrdtSettings(type=type, replication=replication))
+    for i in range(9):
+        link.wait(link.request(i % 3, "write", "k", 1 << i))
+        link.run_for(100_000)
+    link.run_for(10 * S)
+    one, two, three = link.values("k")
+    expected = {"g-counter": 511, "pn-counter": 511, "or-set": [1 << i for i in range(9)]}
+    assert one == two == three == expected.get(type, one) and one is not None
+
+
+@by_type
+def test_up_to_n_minus_1_replicas_may_crash_at_once(type: Any) -> None:
+    """SSS 2011, 1: "a SEC object tolerates up to n - 1 simultaneous crashes": the one left answers, and what it took reaches those that come back."""
+    link = cluster(type=type)
+    link.wait(link.request(1, "write", "k", 1))
+    link.run_for(3 * S)
+    for node in (1, 2):
+        link.crash(node, host=True)
+    assert link.wait(link.request(0, "write", "k", 2)).outcome == link.wait(link.request(0, "read", "k")).outcome == "ok"
+    for node in (1, 2):
+        link.restart(node)
+    link.run_for(3 * S)
+    assert link.values("k") == [{"g-counter": 3, "pn-counter": 3, "or-set": [1, 2]}.get(type, 2)] * 3
+
+
+def test_a_delta_mutation_is_small_however_large_the_state() -> None:
+    """Almeida 2018, abstract: "delta-mutators ... return a delta-state, typically with a much smaller size than the full state": one key of a hundred."""
+    sizes = {}
+    for replication in ("delta", "state"):
+        link = cluster(nodes=2, replication=replication)
+        for i in range(100):
+            link.wait(link.request(0, "write", f"k{i}", i))
+        link.run_for(5 * S)
+        link.wait(link.request(0, "write", "k7", "again"))
+        before = len(link.log)
+        link.run_for(S // 2)
+        sizes[replication] = max(line.count("'k") for line in link.log[before:] if "0 -> 1 LwwUpdate" in line)
+    assert sizes == {"delta": 1, "state": 100}
+
+
+def test_deltas_that_all_have_acknowledged_are_collected() -> None:
+    """Almeida 2018, algorithm 2: garbage collection keeps the deltas from the least number that a neighbour has not acknowledged on."""
+    link = cluster()
+    link.cut([[2], [0, 1]])
+    link.wait(link.request(0, "write", "k", 1))
+    link.run_for(5 * S)
+    assert len(link.replica(0).deltas) == 1, "node 2 has not acknowledged it"
+    link.heal()
+    link.run_for(5 * S)
+    assert [len(link.replica(node).deltas) for node in range(3)] == [0, 0, 0]
+
+
+def test_after_a_crash_the_buffer_is_lost_and_whoever_has_not_acknowledged_this_life_gets_the_state() -> None:
+    """Almeida 2018, algorithm 2: the state X and the counter c are durable, the deltas D and the acknowledgements A volatile."""
+    link = cluster(nodes=2)
+    link.cut([[0], [1]], mode="drop")
+    for i in range(3):
+        link.wait(link.request(0, "write", f"k{i}", i))
+    link.crash(0, host=True)
+    link.restart(0)
+    assert not link.replica(0).deltas
+    link.heal()
+    link.run_for(3 * S)
+    assert [link.values(f"k{i}")[1] for i in range(3)] == [0, 1, 2]
+
+
+def test_timestamps_are_consistent_with_causal_order_whatever_the_clocks_say() -> None:
+    """RR-7506, 3.2.1 (LWW-Register): "Timestamps are assumed unique, totally ordered, and consistent with causal order": who saw a value of a clock far
+    ahead writes above it."""
+    link = cluster()
+    link.skew(0, 3600 * S)
+    link.wait(link.request(0, "write", "k", "ahead"))
+    link.run_for(3 * S)
+    link.wait(link.request(1, "write", "k", "later"))
+    link.run_for(3 * S)
+    assert link.values("k") == ["later"] * 3
+
+
+def test_two_replicas_at_1_might_both_decrement_and_a_merged_increment_counts_once() -> None:
+    """RR-7506, 3.1.2 to 3.1.4: "The value is the sum of all entries"; "Merge takes the maximum of each entry"; "two replicas at value 1 might still
+    concurrently decrement, and the value converges to -1.\""""
+    link = cluster(nodes=2, type="pn-counter", replication="state")
+    link.wait(link.request(0, "write", "k", 1))
+    link.run_for(10 * S)
+    assert link.values("k") == [1, 1], "told twenty-five times"
+    link.cut([[0], [1]])
+    for node in (0, 1):
+        link.wait(link.request(node, "write", "k", -1))
+    assert link.values("k") == [0, 0]
+    link.heal()
+    link.run_for(3 * S)
+    assert link.values("k") == [-1, -1]
+
+
+def test_a_remove_takes_away_the_adds_that_its_source_observed_and_no_others() -> None:
+    """RR-7506, 3.3.5 (OR-Set): "The outcome of a sequence of adds and removes depends only on its causal history and conforms to the sequential
+    specification of a set"; "all associated unique tags observed at the source replica are removed, and only those"; "When add(e) is concurrent with
+    remove(e), the add takes precedence.\""""
+    link = cluster(type="or-set")
+    for node, f in ((0, "write"), (1, "remove"), (2, "write")):
+        link.wait(link.request(node, f, "k", "x"))
+        link.run_for(3 * S)
+    assert link.values("k") == [["x"]] * 3
+    link.cut([[0], [1, 2]])
+    link.wait(link.request(0, "write", "k", "x"))
+    link.wait(link.request(1, "remove", "k", "x"))
+    link.run_for(S)
+    assert link.values("k")[1:] == [[], []]
+    link.heal()
+    link.run_for(3 * S)
+    assert link.values("k") == [["x"]] * 3
 
 
 # ---- in the engine ------------------------------------------------------------------------------------------------------------------

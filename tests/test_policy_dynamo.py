@@ -6,11 +6,15 @@ Five nodes, one key in each range (`key_number`): k0 on nodes 0 1 2, k1 on 1 2 3
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from typing import Any
 
 import pytest
 
 from capray.faults import Fault
+from capray.measures.divergence import curve, sampling
+from capray.measures.holdings import holdings
+from capray.measures.phases import Calendar
 from capray.metrics import measure
 from capray.policies.dynamo.replica import Dynamo
 from capray.policies.dynamo.settings import DynamoSettings
@@ -18,7 +22,7 @@ from capray.record import Record
 from capray.scenario import Scenario
 from capray.streams import Stream
 from capray.testing import FakeLink
-from capray.trial import simulate
+from capray.trial import Trial, simulate
 from capray.windows import simulate_in_windows
 from capray.workload import Workload
 
@@ -44,6 +48,7 @@ def ask(link: FakeLink, node: int, f: str, key: str, value: Any = None) -> tuple
 @clients
 @pytest.mark.parametrize("node", range(5))
 def test_any_storage_node_is_eligible_to_receive_client_get_and_put_operations(node: int, client: Any) -> None:
+    """4.5: "Any storage node in Dynamo is eligible to receive client get and put operations for any key.\""""
     link = cluster(client=client)
     assert ask(link, node, "write", "k3", "v") == ("ok", None)
     link.run_for(S)
@@ -183,6 +188,134 @@ def test_a_change_of_membership_reaches_everyone_by_gossip() -> None:
     assert [link.replica(node).membership.changes for node in range(5)] == [[1, 1, 1, 2, 1]] * 5
 
 
+# ---- sections 4.3 to 4.8, what no story above shows ------------------------------------------------------------------------------------
+def test_the_coordinator_replicates_keys_at_the_n_minus_1_clockwise_successor_nodes() -> None:
+    """4.3: "In addition to locally storing each key within its range, the coordinator replicates these keys at the N-1 clockwise successor nodes in the
+    ring.\""""
+    link = cluster(client="last-write-wins")
+    for first in range(5):
+        ask(link, 0, "write", f"k{first}", "v")
+    link.run_for(S)
+    for first in range(5):
+        assert {node for node in range(5) if link.values(f"k{first}")[node] == "v"} == {first, (first + 1) % 5, (first + 2) % 5}
+
+
+def test_figure_3_the_version_evolution_of_an_object_over_time() -> None:
+    """4.4, figure 3: D1 ([Sx, 1]), D2 ([Sx, 2]); from it D3 ([Sx, 2], [Sy, 1]) and D4 ([Sx, 2], [Sz, 1]); reconciled by Sx: D5 ([Sx, 3], [Sy, 1], [Sz, 1]).
+    Sx, Sy, Sz are the nodes 0, 1, 2, each of which coordinates what its client writes."""
+    link = cluster(nodes=3, w=1, r=1, anti_entropy_interval_us=0)
+
+    def clocks(node: int) -> list[tuple[tuple[int, int], ...]]:
+        return [tuple(entry[:2] for entry in version[0]) for version in link.replica(node).held("k0")]
+
+    for value in ("D1", "D2"):
+        ask(link, 0, "write", "k0", value)
+    link.run_for(S)
+    assert [clocks(node) for node in range(3)] == [[((0, 2),)]] * 3
+    link.cut([[0], [1], [2]])
+    ask(link, 1, "write", "k0", "D3")
+    ask(link, 2, "write", "k0", "D4")
+    assert clocks(1) == [((0, 2), (1, 1))] and clocks(2) == [((0, 2), (2, 1))]
+    link.heal()
+    link.run_for(20 * S)
+    assert ask(link, 0, "read", "k0") == ("ok", ["D3", "D4"])
+    ask(link, 0, "write", "k0", "D5")
+    link.run_for(S)
+    assert [clocks(node) for node in range(3)] == [[((0, 3), (1, 1), (2, 1))]] * 3
+
+
+def test_a_put_may_return_before_the_update_is_applied_at_all_replicas_and_a_get_may_not_have_it() -> None:
+    """4.4: "A put() call may return to its caller before the update has been applied at all the replicas, which can result in scenarios where a subsequent
+    get() operation may return an object that does not have the latest updates.\""""
+    link = cluster(client="last-write-wins", w=1, r=1)
+    assert ask(link, 0, "write", "k0", "v")[0] == "ok" and ask(link, 1, "read", "k0") == ("ok", None)
+
+
+def test_an_add_to_a_cart_is_not_forgotten_though_the_latest_version_was_unavailable() -> None:
+    """4.4: "If the most recent state of the cart is unavailable, and a user makes changes to an older version of the cart, that change is still meaningful
+    and should be preserved. But at the same time it shouldn't supersede the currently unavailable state of the cart.\""""
+    link = cluster(w=1, r=1)
+    ask(link, 0, "write", "k0", "old")
+    link.run_for(S)
+    link.cut([[0], [1, 2, 3, 4]])
+    assert ask(link, 0, "write", "k0", "latest")[0] == "ok"
+    assert ask(link, 1, "write", "k0", "added to the old")[0] == "ok"
+    link.heal()
+    link.run_for(20 * S)
+    assert ask(link, 2, "read", "k0") == ("ok", ["added to the old", "latest"])
+
+
+def test_an_oldest_pair_removed_leaves_descendants_that_cannot_be_told() -> None:
+    """4.4: "when the number of (node, counter) pairs in the vector clock reaches a threshold (say 10), the oldest pair is removed ... this truncation
+    scheme can lead to inefficiencies in reconciliation as the descendant relationships cannot be derived accurately.\""""
+    for threshold, found in ((10, "second"), (1, ["first", "second"])):
+        link = cluster(nodes=3, clock_threshold=threshold)
+        ask(link, 0, "write", "k0", "first")
+        ask(link, 1, "write", "k0", "second")
+        assert ask(link, 2, "read", "k0") == ("ok", found)
+
+
+class Uneven(FakeLink):
+    """A link of 250 us to node 1, of 10 ms to node 2."""
+
+    def latency(self, src: int, dst: int, message: Any) -> int:
+        return 10_000 if 2 in (src, dst) else 250
+
+
+@pytest.mark.parametrize(("needed", "us"), [(1, 0), (2, 500), (3, 20_000)])
+def test_the_latency_of_a_get_is_dictated_by_the_slowest_of_the_r_replicas(needed: int, us: int) -> None:
+    """4.5: "the latency of a get (or put) operation is dictated by the slowest of the R (or W) replicas. For this reason, R and W are usually configured to
+    be less than N, to provide better latency.\""""
+    link = Uneven(Dynamo, 3, DynamoSettings(partitioner="key_number", client="last-write-wins", r=needed, w=needed), sync_us=0)
+    link.run_for(2 * S)
+    for f in ("write", "read"):
+        assert link.wait(link.request(0, f, "k0", "v" if f == "write" else None)).at - link.now == 0
+        assert link.replies[len(link.requests)].at - link.requests[len(link.requests)][2] == us
+
+
+def test_r_plus_w_above_n_yields_a_quorum_like_system() -> None:
+    """4.5: "Setting R and W such that R + W > N yields a quorum-like system": a get after a put sees it, whichever one replica is silent."""
+    for silent in range(3):
+        link = cluster(client="last-write-wins", sloppy_quorum=False, read_repair=False, anti_entropy_interval_us=0)
+        link.cut([[silent], [node for node in range(5) if node != silent]], mode="drop")
+        link.run_for(20 * S)
+        assert ask(link, 4, "write", "k0", "v")[0] == "ok"
+        link.heal()
+        link.run_for(3 * S)
+        assert [ask(link, node, "read", "k0")[1] for node in range(5)] == ["v"] * 5
+
+
+def test_hinted_replicas_are_kept_in_a_separate_local_database() -> None:
+    """4.6: "Nodes that receive hinted replicas will keep them in a separate local database": they outlive their keeper's crash, and are delivered."""
+    link = cluster(client="last-write-wins", w=3, anti_entropy_interval_us=0, read_repair=False)
+    link.crash(0, host=True)
+    assert ask(link, 1, "write", "k0", "v")[0] == "ok"
+    assert "k0" not in link.replica(3).data and link.replica(3).handoff.hints[0]["k0"]
+    link.crash(3, host=True)
+    link.restart(3)
+    link.restart(0)
+    link.run_for(15 * S)
+    assert link.values("k0")[0] == "v" and not link.replica(3).handoff.hints
+
+
+def test_if_the_roots_are_equal_the_nodes_require_no_synchronization() -> None:
+    """4.7: "if the hash values of the root of two trees are equal, then the values of the leaf nodes in the tree are equal and the nodes require no
+    synchronization.\""""
+    link = cluster(client="last-write-wins")
+    ask(link, 0, "write", "k0", "v")
+    link.run_for(30 * S)
+    assert [line for line in link.log if "SyncRoots" in line] and not [line for line in link.log if "SyncTrees" in line or "SyncRows" in line]
+
+
+def test_each_node_contacts_a_peer_chosen_at_random_every_second() -> None:
+    """4.8.1."""
+    link = cluster()
+    link.log.clear()
+    link.run_for(20 * S)
+    asked = [line.split("ms ")[1][:6] for line in link.log if "Gossip(" in line and "reply=True" in line]
+    assert all(19 <= sum(pair.startswith(f"{node} -> ") for pair in asked) <= 21 for node in range(5)) and len(set(asked)) == 20
+
+
 def test_settings_that_do_not_fit_are_refused() -> None:
     assert DynamoSettings(n=4).problems(3) and DynamoSettings(r=4).problems(5) and DynamoSettings(w=3, n=2).problems(5)
     assert not any(DynamoSettings().problems(nodes) for nodes in (1, 2, 3, 100))
@@ -244,6 +377,24 @@ def test_storms_end_in_agreement_and_lose_nothing(client: str) -> None:
 
 
 CUT = (Fault(at_us=2 * S, for_us=6 * S, shape="0,1|2,3,4"),)
+
+
+def test_divergence_is_that_of_what_the_replicas_hold_also_where_clocks_are_truncated() -> None:
+    """Against a look at each replica's siblings, in steps of the curve, with truncation at two pairs; writes of any age count."""
+    one = Scenario(policy=DYNAMO, settings={"partitioner": "key_number", "clock_threshold": 2}, nodes=5, duration_us=5 * S, quiet_us=2 * S, link="wan-3dc",
+                   faults=(Fault(at_us=S, for_us=3 * S, shape="0,1|2,3,4"),), workload=Workload(rate=6, keys=2)).resolved()
+    trial, seen, most = Trial(one, 1), {}, 0
+    for at in sampling(one.end_us)[1]:
+        trial.advance(at)
+        pairs = 0
+        for key, first in (("k0", 0), ("k1", 1)):
+            held = [tuple(version[0] for version in trial.nodes[first + i].replica.held(key)) for i in range(3)]  # type: ignore[attr-defined]
+            most = max(most, *map(len, held))
+            pairs += sum(a != b for a, b in combinations(held, 2))
+        seen[at] = pairs
+    record = trial.record()
+    assert {point.at: point.differing for point in curve(holdings(record) or {}, Calendar((), 5), record.end, 0)} == seen
+    assert most > 2 and max(seen.values()) > 1, "truncation left siblings, and replicas differed"
 
 
 @clients

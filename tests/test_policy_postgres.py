@@ -58,6 +58,7 @@ def test_a_synchronous_commit_as_a_transcript() -> None:
         " 1000.350ms 0 -> 0 Flushed(timeline=1, lsn=1)",
         " 1000.600ms 0 -> 1 Wal(timeline=1, first=1, records=[(1, 'x', 'a')], forks=())",
         " 1000.700ms 1 -> 1 Flushed(timeline=1, lsn=1)",
+        " 1000.850ms 1 -> 0 Status(timeline=1, write=1, flush=0, apply=0, reply=False)",
         " 1000.950ms 1 -> 0 Status(timeline=1, write=1, flush=1, apply=1, reply=False)",
         " 1001.200ms 0 -> 2 Result(id=1, outcome='ok', value=None, error=None)",
         " 1001.200ms 2 -> client #1 ok",
@@ -99,7 +100,8 @@ def test_a_standby_may_show_a_commit_that_the_primary_does_not_show_yet() -> Non
 
 
 def test_a_synchronous_commit_without_its_standby_waits_and_cancelled_it_is_committed_locally() -> None:
-    """27.2.8: "the commit will wait"; "The transaction has already committed locally, but might not have been replicated to the standby"."""
+    """27.2.8: "each commit of a write transaction will wait"; syncrep.c, when the wait is cancelled: "The transaction has already committed locally, but might
+    not have been replicated to the standby"."""
     link = cluster(synchronous=True)
     link.run_for(1 * S)
     link.cut([[1]])
@@ -116,6 +118,7 @@ def test_a_synchronous_commit_without_its_standby_waits_and_cancelled_it_is_comm
 
 
 def test_a_waiting_commit_holds_its_rows_lock() -> None:
+    """27.2.8.3: "transaction locks continue to be held until the transfer is confirmed"."""
     link = cluster(synchronous=True)
     link.run_for(1 * S)
     link.cut([[1]])
@@ -193,6 +196,7 @@ def test_silence_ends_replication_connections_after_their_time_outs() -> None:
 
 
 def test_idle_replication_stays_open() -> None:
+    """20.6: reports each 10 s and keepalives from half of wal_sender_timeout on keep an idle connection below both time-outs."""
     link = cluster()
     link.run_for(600 * S)
     assert not lines(link, "closes") and link.replica(1).streaming
@@ -255,6 +259,8 @@ def test_automatic_promotion_without_a_witness_splits_the_brain_and_the_old_prim
 
 
 def test_a_synchronous_standby_loses_nothing_that_was_acknowledged() -> None:
+    """27.2.8.4: "The guarantee we offer is that the application will not receive explicit acknowledgment of the successful commit of a transaction
+    until the WAL data is known to be safely received by all the synchronous standbys.\""""
     link = cluster(promotion="automatic", synchronous=True)
     split(link)
     assert all(link.replies[id].outcome != "ok" for id, (node, asked, at) in link.requests.items() if node == 0 and asked.f == "write" and at > 2 * S)
@@ -266,6 +272,7 @@ def test_a_synchronous_standby_loses_nothing_that_was_acknowledged() -> None:
 
 
 def test_without_a_rewind_two_primaries_stay() -> None:
+    """27.3: "to avoid situations where both systems think they are the primary, which will lead to confusion and ultimately data loss": nobody does it here."""
     link = cluster(promotion="automatic", rejoin="never")
     split(link)
     link.heal()

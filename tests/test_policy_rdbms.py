@@ -56,6 +56,46 @@ def test_a_record_is_on_disk_before_its_write_is_seen_or_answered() -> None:
     assert link.wait(link.request(0, "read", "x")).result is None
 
 
+def test_row_level_locks_do_not_affect_data_querying_they_block_only_writers_to_the_same_row() -> None:
+    """PostgreSQL manual 13.3.2: "Row-level locks do not affect data querying; they block only writers and lockers to the same row"; 13.2.1: a SELECT "never
+    sees ... uncommitted data.\""""
+    link = database(sync_us=50_000)
+    link.wait(link.request(0, "write", "x", "old"))
+    locked, same, other = (link.request(0, "write", key, "new") for key in "xxy")
+    assert link.wait(link.request(1, "read", "x")).result == "old" and locked not in link.replies
+    at = [link.wait(each).at for each in (locked, same, other)]
+    assert at[0] < at[2] < at[1], "the same row's is logged once the lock is free, the other one's at once"
+
+
+def test_the_log_alone_needs_to_be_flushed_and_what_it_holds_is_redone() -> None:
+    """PostgreSQL manual 30.3 (WAL): "in the event of a crash we will be able to recover the database using the log: any changes that have not been applied to
+    the data pages can be redone from the WAL records": nothing else is on the disk."""
+    link = database()
+    for value in range(3):
+        link.wait(link.request(1, "write", "x", value))
+    assert [tuple(record) for record in link.journal(0)] == [(1, "x", 0), (2, "x", 1), (3, "x", 2)]
+    link.crash(0, host=True)
+    link.restart(0)
+    assert link.values("x")[0] == 2
+
+
+def test_a_client_that_loses_its_connection_cannot_know_whether_its_commit_happened() -> None:
+    """Gray and Reuter, 10.4: what a restart finds in the log is committed, answered or not; so the client is told `info`, whether the server died before
+    its record was on the disk (2.25 ms after it was asked) or after, with only the answer lost."""
+    for answer_lost_at, kept in ((1_000, None), (2_240, "a")):
+        link = database()
+        write = link.request(1, "write", "x", "a")
+        link.run_for(answer_lost_at)
+        link.cut([[0]], mode="drop")
+        link.run_for(20)
+        link.crash(0, host=True)
+        assert link.wait(write).outcome == "info"
+        link.heal()
+        link.restart(0)
+        link.run_for(3_000_000)
+        assert link.wait(link.request(1, "read", "x")).result == kept
+
+
 def test_concurrent_commits_share_a_flush_and_one_row_is_written_by_one_at_a_time() -> None:
     """PostgreSQL manual 13.3.2: "FOR UPDATE ... prevents them from being locked, modified or deleted by other transactions until the
     current transaction ends"; 30.5: "commit_delay": group commit."""
@@ -94,6 +134,7 @@ def test_a_cut_leaves_as_many_unknown_writes_as_the_pool_had_connections() -> No
 
 
 def test_what_was_sent_into_a_short_cut_is_answered_after_it() -> None:
+    """tcp(7): a segment is sent again until it is acknowledged."""
     link = database()
     link.cut([[0]])
     write = link.request(1, "write", "x", "a")
@@ -103,6 +144,7 @@ def test_what_was_sent_into_a_short_cut_is_answered_after_it() -> None:
 
 
 def test_a_reset_with_a_query_in_flight_leaves_a_write_unknown_and_fails_a_read() -> None:
+    """tcp(7): a process that dies resets its connections at once; whether what was in flight was done is not told."""
     link = database()
     write, read = link.request(1, "write", "x", "a"), link.request(1, "read", "x")
     link.run_for(1_000)
@@ -134,6 +176,7 @@ def test_after_a_crash_of_process_or_host_every_acknowledged_write_is_there() ->
 
 
 def test_a_crashed_host_is_silence_until_the_driver_gives_up() -> None:
+    """tcp(7): a host that dies tells nobody; the driver's own time-outs end the wait."""
     link = database()
     link.crash(0, host=True)
     write = link.request(1, "write", "x", "a")

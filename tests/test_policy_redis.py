@@ -133,6 +133,7 @@ def test_silent_replication_links_are_closed_after_repl_timeout() -> None:
 
 
 def test_an_idle_primary_pings_its_replicas_every_ten_seconds() -> None:
+    """redis.conf, repl-ping-replica-period: "Master send PINGs to its replicas in a predefined interval ... The default value is 10 seconds.\""""
     link = cluster(3)
     link.run_for(100 * S)
     assert len(lines(link, "0 -> 1 Feed(entries=[(1, ")) in (9, 10) and link.replica(1).server.offset in (9, 10)
@@ -329,6 +330,7 @@ def test_a_replica_is_selected_by_priority_then_offset_then_run_id(priorities: t
 
 
 def test_priority_zero_everywhere_means_no_failover() -> None:
+    """Sentinel: "A Redis instance can be configured with a special replica-priority of zero in order to be never selected by Sentinels as the new master.\""""
     link = cluster(replica_priorities=(0,) * 5)
     link.run_for(1 * S)
     link.cut([[0]])
@@ -378,6 +380,8 @@ def test_one_failover_at_a_time_and_a_pause_of_twice_failover_timeout() -> None:
 
 
 def test_a_restarted_cluster_of_sentinels_keeps_the_configuration() -> None:
+    """Sentinel, "Sentinel persistent state": "the configuration is persisted on disk together with the configuration epoch. This means that it is safe to stop
+    and restart Sentinel processes.\""""
     link = cluster()
     cut = split(link)
     [(new, _)] = became(link, "leader", cut)

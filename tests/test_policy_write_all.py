@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from broken.write_all import NaiveWriteAll
@@ -11,6 +12,7 @@ from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
 from capray.faults import Fault
 from capray.policies.write_all.replica import WriteAll, WriteAllSettings
+from capray.policies.write_all.two_phase import Abort, Commit, Decision, Prepare
 from capray.replica import Replica
 from capray.scenario import Scenario
 from capray.streams import Stream
@@ -61,6 +63,7 @@ def test_reads_are_local_and_see_the_last_write_at_any_cluster_size(nodes: int) 
 
 
 def test_a_read_of_a_key_with_a_prepared_write_waits_and_others_do_not() -> None:
+    """BHG 7.1, strictness: nothing is read that a transaction has written which has not committed; and its old value may be overwritten already elsewhere."""
     link = FakeLink(WriteAll, nodes=2)
     link.wait(link.request(0, "write", "x", "a"))
     link.request(0, "write", "x", "b")
@@ -152,6 +155,7 @@ def test_all_voted_and_no_coordinator_blocks_until_it_is_back() -> None:
 
 
 def test_a_commit_record_that_was_synced_binds_the_coordinator_that_wakes() -> None:
+    """BHG 7.4: the coordinator writes commit in its log before it sends COMMIT; once it is there, that is the decision."""
     link = FakeLink(WriteAll, nodes=3)
     write = link.request(0, "write", "x", "a")
     link.run_for(750)
@@ -219,6 +223,7 @@ def test_a_write_is_refused_at_its_time_out_also_while_it_waits_for_its_turn() -
 
 
 def test_a_late_vote_does_not_revive_a_refused_write() -> None:
+    """BHG 7.3, AC2: "A process cannot reverse its decision after it has reached one.\""""
     link = FakeLink(WriteAll, nodes=2)
     link.request(0, "write", "x", "a")
     link.run_for(400)
@@ -231,6 +236,7 @@ def test_a_late_vote_does_not_revive_a_refused_write() -> None:
 
 
 def test_a_lost_confirmation_is_asked_for_again() -> None:
+    """Mohan, Lindsay and Obermarck 1986: the coordinator remembers a commit until every subordinate has acknowledged it."""
     link = FakeLink(WriteAll, nodes=2)
     write = link.request(0, "write", "x", "a")
     link.run_for(980)
@@ -239,6 +245,85 @@ def test_a_lost_confirmation_is_asked_for_again() -> None:
     link.heal()
     link.run_for(2_000_000)
     assert outcomes(link, write) == ["info"] and link.replica(0).transactions == {}
+
+
+# ---- BHG 7.3: what an atomic commitment protocol is -------------------------------------------------------------------------------------
+def decisions(link: FakeLink, node: int) -> list[tuple[str, Any]]:
+    """What a node wrote down of its writes, oldest first: the record's kind and the write."""
+    return [(type(record).__name__, record.tid) for record in link.journal(node) if isinstance(record, (Commit, Decision, Abort))]
+
+
+def test_ac1_ac2_all_processes_reach_the_same_decision_and_none_reverses_it() -> None:
+    """BHG 7.3, AC1: "All processes that reach a decision reach the same one"; AC2: "A process cannot reverse its decision after it has reached one.\""""
+    link = FakeLink(WriteAll, nodes=3)
+    for step in range(12):
+        link.request(step % 3, "write", "xy"[step % 2], step)
+        if step % 4 == 1:
+            link.cut([[step % 3]])
+        link.run_for(700_000)
+        link.heal()
+    link.run_for(5 * S)
+    made = [decisions(link, node) for node in range(3)]
+    committed = [{tid for kind, tid in mine if kind != "Abort"} for mine in made]
+    aborted = {tid for mine in made for kind, tid in mine if kind == "Abort"}
+    assert committed[0] == committed[1] == committed[2] and committed[0] and aborted and not committed[0] & aborted
+    assert all(len(mine) == len({tid for _, tid in mine}) for mine in made), "one decision of a write on each node"
+
+
+def test_ac3_commit_can_only_be_reached_if_all_processes_voted_yes() -> None:
+    """BHG 7.3, AC3: "The Commit decision can only be reached if all processes voted Yes": each vote is on disk before the decision is."""
+    link = FakeLink(WriteAll, nodes=3)
+    for silent in (1, 2):
+        link.cut_one_way(silent, 0)
+        refused = link.request(0, "write", "x", f"without {silent}")
+        link.run_for(600_000)
+        assert outcomes(link, refused) == ["fail"] and not decisions(link, 0)
+        link.heal()
+        link.run_for(3 * S)
+    link.request(0, "write", "x", "with all")
+    while not decisions(link, 0):
+        link.run_for(10)
+    assert all(any(isinstance(record, Prepare) and record.value == "with all" for record in link.journal(node)) for node in (1, 2))
+
+
+def test_ac4_without_failures_the_decision_will_be_to_commit() -> None:
+    """BHG 7.3, AC4: "If there are no failures and all processes voted Yes, then the decision will be to Commit.\""""
+    link = FakeLink(WriteAll, nodes=5)
+    for step in range(5):
+        assert link.wait(link.request(step, "write", "x", step)).outcome == "ok"
+    assert link.values("x") == [4] * 5
+
+
+def test_ac5_once_all_failures_are_repaired_all_processes_eventually_reach_a_decision() -> None:
+    """BHG 7.3, AC5: "if all existing failures are repaired and no new failures occur for sufficiently long, then all processes will eventually reach a
+    decision": wherever a write was when its coordinator's host, and then a participant, died."""
+    for when in range(50, 1_300, 150):
+        link = FakeLink(WriteAll, nodes=3)
+        link.request(0, "write", "x", "a")
+        link.run_for(when)
+        link.crash(0, host=True)
+        link.run_for(100_000)
+        link.crash(1)
+        link.run_for(S)
+        link.restart(1)
+        link.restart(0)
+        link.run_for(5 * S)
+        assert not any(link.replica(node).in_doubt or link.replica(node).transactions for node in range(3)) and len(set(link.values("x"))) == 1
+
+
+def test_a_commit_takes_four_messages_a_participant_and_an_abort_is_never_acknowledged() -> None:
+    """Mohan, Lindsay and Obermarck 1986, presumed abort: a commit costs prepare, vote, commit and acknowledgement; of an abort nothing is forced to the
+    log, "subordinates do not send ACKs", and who asks later is told abort because nothing is known."""
+    link = FakeLink(WriteAll, nodes=4)
+    link.wait(link.request(0, "write", "x", "a"))
+    assert [len(lines(link, f" {what}(")) for what in ("Prepare", "Vote", "Commit", "Confirm")] == [3] * 4
+    link.cut_one_way(3, 0)
+    link.request(0, "write", "x", "b")
+    link.run_for(600_000)
+    link.heal()
+    link.run_for(5 * S)
+    assert lines(link, "Abort(") and len(lines(link, "Confirm(")) == 3 and link.values("x") == ["a"] * 4
+    assert not [record for record in link.journal(0) if isinstance(record, Abort)], "presumed"
 
 
 @pytest.mark.parametrize("name", ["prepare_timeout_us", "confirm_timeout_us", "inquiry_interval_us", "retry_us"])

@@ -68,8 +68,8 @@ def truncate(clock: Clock, threshold: int) -> Clock:
 
 
 def order(version: Version) -> tuple[int, ...]:
-    """A total order of versions that agrees with descent (but for truncated clocks): the sum of the counters, the timestamp, the last entry
-    advanced."""
+    """A total order of versions that agrees with descent (by the clocks as they are: of what truncation removed none descends): the sum of the
+    counters, the timestamp, the last entry advanced."""
     last = max(version[0], key=lambda entry: (entry[2], entry[1], entry[0]), default=(0, 0, 0))
     return (sum(entry[1] for entry in version[0]), version[2], last[0], last[1])
 

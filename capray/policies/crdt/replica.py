@@ -126,9 +126,10 @@ class CrdtSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     Meta(description="what every key is; the register that SSS 2011 gives first: lww-register")] = "lww-register"
     replication: Annotated[Literal["delta", "state"], Meta(description="what is sent: what a peer has not acknowledged (JPDC 2018, algorithm 2), or "
                                                            "each time the whole state (SSS 2011)")] = "delta"
-    gossip_interval_us: Annotated[int, Meta(ge=1000, description="between two rounds of gossip; us; the papers name none; a fifth of the 2 s of Akka "
-                                            "Distributed Data, as its deltas go")] = 400_000
-    fanout: Annotated[int, Meta(ge=1, description="random peers told each round; algorithm 2: 1; here 2")] = 2
+    gossip_interval_us: Annotated[int, Meta(ge=1000, description="between two rounds of gossip; us; the papers name none; Akka Distributed Data 2.6: deltas "
+                                            "go five times in its gossip-interval of 2 s")] = 400_000
+    fanout: Annotated[int, Meta(ge=1, description="random peers told each round; algorithm 2: 1; 2 as Akka Distributed Data 2.6 in up to 9 nodes "
+                                "(DeltaPropagationSelector.nodesSliceSize)")] = 2
     delta_buffer: Annotated[int, Meta(ge=1, description="deltas kept for peers that have not acknowledged them; beyond, such a peer gets the whole "
                                       "state, as algorithm 2 provides; capray's own choice: 1000")] = 1000
 

@@ -46,7 +46,9 @@ class PostgresSettings(Settings, frozen=True):
         Literal["on", "remote_apply", "remote_write", "local"],
         Meta(description="what they wait for, where there is a synchronous standby; manual 20.5.1: on"),
     ] = "on"
-    standby_reads: Annotated[bool, Meta(description="whether the standby's own clients read there (hot_standby); by choice: no")] = False
+    standby_reads: Annotated[
+        bool, Meta(description="whether the standby's own clients read there (hot_standby, manual 20.6.3: on, allows it); by choice: no")
+    ] = False
     promotion: Annotated[Literal["manual", "automatic"], Meta(description="who promotes the standby; manual 27.3: nobody by itself")] = "manual"
     promote_at_us: Annotated[int, Meta(description="when an operator promotes it; microseconds on its clock, 0: never; by choice: never")] = 0
     rejoin: Annotated[
@@ -358,8 +360,8 @@ class Postgres(Replica):
             self.persist(("follows", message.timeline, message.forks), sync=False)
         fresh = message.records[log.lsn + 1 - message.first :]
         log.entries.extend(fresh)
-        if fresh and self.settings.synchronous_commit == "remote_write":
-            self._report()
+        if fresh:
+            self._report()  # written, not flushed yet: walreceiver.c, "Let the primary know that we received some data"
         for entry in fresh:
             self.persist(("wal", log.timeline, entry), sync=entry is fresh[-1])
         self.send(self.node, Flushed(log.timeline, log.lsn))

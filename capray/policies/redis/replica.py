@@ -6,7 +6,10 @@ On each node: a Redis (replication.py), a Sentinel (sentinel.py with watched.py 
 Under a cut both sides may have a primary; "clients ... in the same partition as the old master, may continue to write data to the old master.  This
 data will be lost forever since when the partition will heal, the master will be reconfigured as a replica of the new master, discarding its data
 set" (Sentinel, example 2).
-Messages are in messages.py, settings with Redis 2.6's values in settings.py.  What is simplified stands in each of these files.
+Messages are in messages.py, settings with Redis 2.6's values in settings.py.  What is simplified stands in each of these files, and here: a Sentinel's
+REPLICAOF comes with CLIENT KILL ("to make sure all the clients are disconnected from the reconfigured instance", Sentinel client spec), which is left
+out: clients ask their Sentinel before each command, so only one in flight at that instant would be told otherwise (a reset, not READONLY).  For the same
+reason they need not verify by ROLE whom they were sent to; the measured runs' clients did not.
 """
 
 from __future__ import annotations

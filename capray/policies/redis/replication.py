@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.redis.history import Attached, in_touch, last_offset_of, shared_offset
+from capray.policies.redis.history import SECOND_US, Attached, in_touch, last_offset_of, shared_offset
 from capray.policies.redis.messages import (
     NOBODY,
     Continue,
@@ -62,6 +62,7 @@ class Server:
         self.knows_nothing = False  # restarted: PSYNC ? -1
         self.replicas: dict[int, Attached] = {}
         self.good_replicas = 0
+        self.needed = settings.min_replicas_to_write if settings.min_replicas_max_lag_us >= SECOND_US else 0  # "one or the other to 0 disables"
         self.saving = False  # a full resynchronisation is being prepared
         self.cron_loops = 0
         self.dirty = 0
@@ -125,7 +126,7 @@ class Server:
         """SET: the error, or None where it was done."""
         if self.master != NOBODY:
             return READ_ONLY
-        if self.good_replicas < self.settings.min_replicas_to_write:
+        if self.good_replicas < self.needed:
             return NO_REPLICAS
         self._take(key, value)
         return None

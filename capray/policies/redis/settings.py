@@ -40,7 +40,7 @@ class RedisSettings(Settings, frozen=True):
         int, Meta(description="a primary refuses writes with fewer replicas in touch; a number, 0: off; redis.conf 7.0: 0")
     ] = 0
     min_replicas_max_lag_us: Annotated[
-        int, Meta(description="a replica is in touch that acknowledged no longer ago than this, in whole seconds; microseconds; redis.conf 7.0: 10 s")
+        int, Meta(description="a replica is in touch that acknowledged within it, in whole seconds (0: no minimum); microseconds; redis.conf 7.0: 10 s")
     ] = 10_000_000
     repl_timeout_us: Annotated[
         int, Meta(description="silence after which a replication link is closed, by either side; microseconds; redis.conf 7.0: 60 s")
