@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from build_backend import wanted
 
 # What a message passes on its way.  Modules that define msgspec structs are not among them: mypyc does not carry over the annotations that these are made from.
-LOOP = ["streams", "draws", "clock", "client", "tcp", "wire", "replica", "lanes", "transport", "network",
+LOOP = ["heap", "tables", "streams", "clock", "client", "tcp", "wire", "replica", "lanes", "transport", "network",
         "disk", "node", "trial", "windows", "policies/abd/replica"]
 
 

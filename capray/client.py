@@ -44,7 +44,7 @@ class Client:
         self.asked = 0
         self.free: list[int] = []  # processes without an operation under way, the newest freed last
         self.slots = 0
-        self.open: dict[int, list[Any]] = {}  # request id -> [process, f, key, value, invoke, intended, deadline, final], oldest first
+        self.open: dict[int, tuple[Any, ...]] = {}  # request id -> (process, f, key, value, invoke, deadline, final), oldest first
         self.history: list[Operation] = []
         self.late_answers = 0
 
@@ -58,16 +58,14 @@ class Client:
         """Microseconds to the next request."""
         if self.gaps is None:
             return self.even_gap
-        return self.gaps.draw(self.stream.bits()) or 1
+        return self.gaps.drawn(self.stream.word()) or 1
 
     def next_request(self) -> tuple[str, str, Any]:
         """What is asked now: (f, key, value)."""
-        bits = self.stream.bits()
-        if self.zipf:
-            key = self.names[min(bisect_right(self.zipf, bits & 0xFFFFFFFF), len(self.names) - 1)]
-        else:
-            key = self.names[(bits & 0xFFFFFFFF) * self.keys >> 32]
-        if ((bits >> 32) * 1_000_000 >> 32) < self.read_ppm:
+        word = self.stream.word()
+        low = word & 0xFFFFFFFF
+        key = self.names[min(bisect_right(self.zipf, low), len(self.names) - 1) if self.zipf else low * self.keys >> 32]
+        if (word >> 32 & 0xFFFFFFFF) * 1_000_000 >> 32 < self.read_ppm:
             return "read", key, None
         if self.delete_ppm:
             bits = self.stream.bits()
@@ -89,7 +87,7 @@ class Client:
             process = self.node + self.nodes * self.slots
             self.slots += 1
         self.asked = request = self.asked + 1
-        self.open[request] = [process, f, key, value, now, now, now + self.deadline_us, final]
+        self.open[request] = (process, f, key, value, now, now + self.deadline_us, final)
         return request
 
     def session(self, request: int) -> int:
@@ -99,7 +97,7 @@ class Client:
     def oldest_deadline(self) -> int | None:
         """When the oldest open operation is given up; None where none is open."""
         for operation in self.open.values():
-            return int(operation[6])
+            return int(operation[5])
         return None
 
     def answer(self, now: int, request: int, outcome: str, result: Any, error: str | None) -> bool:
@@ -112,16 +110,16 @@ class Client:
 
     def expire(self, now: int) -> None:
         """Give up every operation whose deadline has come."""
-        due = [request for request, operation in self.open.items() if operation[6] <= now]
+        due = [request for request, operation in self.open.items() if operation[5] <= now]
         for request in due:
             self.finish(now, request, "info", None, "timeout")
 
     def unfinished(self, now: int) -> list[Operation]:
         """The operations still open, as a history that ends `now` shows them: a write is `info`, a read `fail`.  They stay open."""
         return [Operation(process=process, node=self.node, f=f, key=key, value=value, result=None, invoke=invoke,
-                          complete=None if f != "read" else now, type="info" if f != "read" else "fail", intended=intended, deadline=deadline,
+                          complete=None if f != "read" else now, type="info" if f != "read" else "fail", intended=invoke, deadline=deadline,
                           error="timeout", final=final)
-                for process, f, key, value, invoke, intended, deadline, final in self.open.values()]
+                for process, f, key, value, invoke, deadline, final in self.open.values()]
 
     def lose(self, now: int, error: str) -> None:
         """The connection to the store is gone with every operation under way."""
@@ -131,7 +129,7 @@ class Client:
     def finish(self, now: int, request: int, outcome: str, result: Any, error: str | None) -> None:
         """Decide ok, fail or info, once.  A read of unknown outcome changed nothing: it is `fail`.  After an `info` its process is not
         used again: the operation may still take effect."""
-        process, f, key, value, invoke, intended, deadline, final = self.open.pop(request)
+        process, f, key, value, invoke, deadline, final = self.open.pop(request)
         if outcome == "info" and f == "read":
             outcome = "fail"
         if outcome != "info":
@@ -140,5 +138,5 @@ class Client:
             self.seen[key] = result
         self.history.append(Operation(
             process=process, node=self.node, f=f, key=key, value=value, result=result if outcome == "ok" else None, invoke=invoke,
-            complete=None if outcome == "info" else now, type=outcome, intended=intended, deadline=deadline,  # type: ignore[arg-type]
+            complete=None if outcome == "info" else now, type=outcome, intended=invoke, deadline=deadline,  # type: ignore[arg-type]
             error=error, final=final))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.distributions import Table
 from capray.streams import Stream
+from capray.tables import Table
 
 
 class Disk:
@@ -25,7 +25,7 @@ class Disk:
 
     def sync(self, t: int, factor: int) -> int:
         """When a sync asked for at `t`, `factor` times as slow as usual, is complete; `t` where it takes no time."""
-        cost = factor * (self.times.least if self.times.constant else self.times.draw(self.stream.bits()))
+        cost = factor * (self.times.least if self.times.constant else self.times.drawn(self.stream.word()))
         if cost == 0:
             self.synced = len(self.journal)
             return t

@@ -3,7 +3,6 @@
 Decides: how long a message, a disk sync, a service, a pause between requests takes.  May not know: who asks.
 A table entry is the smallest integer t with F(t) >= q.  Floating point only proposes t; where it comes within 1e-10 (relative) of the
 boundary, 40-digit arithmetic decides, so that no ulp of any processor's logarithm or power reaches a result.
-A table has seven levels of 4,096 equal bins; a level's last 1/64 is the next level, so that a tail, which is convex, is resolved to 2**-48.
 Sources of the presets are beside them.
 """
 
@@ -11,17 +10,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from capray.errors import InputError, wrong
+from capray.tables import BINS, LEVELS, Table
 
-MASK = 0xFFFFFFFFFFFFFFFF
-BINS = 4096
-TAIL_BIN: Final = 4032  # BINS - BINS // 64: from this bin on the next level answers
-LEVELS = 7
 CEILING_US = 1 << 50  # about 36 years: no draw is longer
 TOLERANCE = 1e-10
 
@@ -208,38 +204,6 @@ class Mixture(Distribution, frozen=True, tag="mixture"):
 
 
 AnyDistribution = Constant | Uniform | Exponential | Lognormal | Pareto | Empirical | Mixture
-
-
-class Table:
-    """The inverse CDF of a distribution in integers: `draw(bits)` maps 64 random bits to microseconds."""
-
-    __slots__ = ("constant", "least", "levels")
-
-    def __init__(self, levels: list[list[int]], least: int, constant: bool) -> None:
-        self.levels = levels
-        self.least = least
-        self.constant = constant
-
-    def draw(self, bits: int) -> int:
-        """The time at the quantile that `bits` / 2**64 names, linear between table entries."""
-        i = bits >> 52
-        if i >= TAIL_BIN:
-            return self.tail((bits << 6) & MASK)
-        level = self.levels[0]
-        low = level[i]
-        return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
-
-    def tail(self, bits: int) -> int:
-        """The time at the quantile 1 - (1 - bits / 2**64) / 64."""
-        at = 1
-        i = bits >> 52
-        while i >= TAIL_BIN and at < LEVELS - 1:
-            at += 1
-            bits = (bits << 6) & MASK
-            i = bits >> 52
-        level = self.levels[at]
-        low = level[i]
-        return low + ((level[i + 1] - low) * ((bits >> 20) & 0xFFFFFFFF) >> 32)
 
 
 @lru_cache(maxsize=256)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from capray.distributions import TAIL_BIN, Table
 from capray.streams import BLOCK, Outputs, outputs
+from capray.tables import TAIL_BIN, Table
 
 Integers = npt.NDArray[np.int64]
 
 WIDE = 20 * BLOCK  # what is drawn ahead on all the lanes that leave a node is at most so many outputs: 100 nodes need no more memory each than 21
-LEAST = 32  # outputs in a lane's first block; each one after it is longer
+LEAST = 8  # outputs of a lane at once
 
 _1, _DRAW = np.uint64(1), 0x1FFFFF
 
@@ -29,52 +29,58 @@ class Drawer:
         levels = np.array(table.levels[0], dtype=np.int64)
         self.low, self.step = levels[:-1], np.diff(levels)
 
-    def block(self, state: int, floor: int, before: int) -> tuple[list[int], int]:
-        """The latencies, microseconds and the last first, that the next outputs after `state` give on a lane with this floor, whose newest block
-        held `before` latencies; and how many outputs that took."""
-        z = outputs(state, min(self.most, max(LEAST, before)))
+    def blocks(self, lanes: list[tuple[int, int]], each: int) -> list[tuple[list[int], int]]:
+        """For lanes of these (state, floor): the latencies, microseconds and the last first, that each one's next outputs give, about `each` of them; and
+        how many outputs that took."""
+        count = min(self.most, max(LEAST, each))
+        z = outputs(np.array([[state] for state, _ in lanes], dtype=np.uint64), count)
         times = self._thirds(z)
         bins = times >> 9
         times &= 0x1FF
         times *= self.step.take(bins)
         times >>= 9
         times += self.low.take(bins)
-        tails = np.flatnonzero(bins >= TAIL_BIN).tolist()
-        end = len(z)
-        if tails:
-            taken, end = self._tails(tails, z, times)
-            kept = np.ones(len(z), dtype=bool)
-            kept[taken] = False
-            times = times.reshape(-1, 3)[:end][kept[:end]].ravel()
-        times += floor
-        if floor + self.table.least < 1:
-            times = np.maximum(times, 1)
-        return times[::-1].tolist(), end
+        times += np.array([[floor] for _, floor in lanes])
+        if min(floor for _, floor in lanes) + self.table.least < 1:
+            np.maximum(times, 1, out=times)
+        ends = self._tails(np.nonzero(bins >= TAIL_BIN), z.view(np.int64), rows := times.tolist(), lanes)
+        return [(row[::-1], end) for row, end in zip(rows, ends)]
 
     @staticmethod
     def _thirds(z: Outputs) -> Integers:
         """Each output's three draws of 21 bits, in their order."""
         bits = (z >> _1).view(np.int64)
-        draws = np.empty((len(z), 3), dtype=np.int64)
-        np.bitwise_and(bits, _DRAW, out=draws[:, 0])
-        np.bitwise_and(bits >> 21, _DRAW, out=draws[:, 1])
-        np.right_shift(bits, 42, out=draws[:, 2])
-        return draws.ravel()
+        draws = np.empty((*z.shape, 3), dtype=np.int64)
+        np.bitwise_and(bits, _DRAW, out=draws[..., 0])
+        np.bitwise_and(bits >> 21, _DRAW, out=draws[..., 1])
+        np.right_shift(bits, 42, out=draws[..., 2])
+        return draws.reshape(len(z), -1)
 
-    def _tails(self, tails: list[int], z: Outputs, times: Integers) -> tuple[list[int], int]:
-        """Fill in the draws beyond the quantile 63/64: each takes the output that follows those taken already.  Returns the outputs so taken, and how
-        many outputs the block has: it ends before a draw whose tail would lie outside of it."""
+    def _tails(self, found: tuple[Integers, ...], z: Integers, rows: list[list[int]], lanes: list[tuple[int, int]]) -> list[int]:
+        """Fill in the draws beyond the quantile 63/64 (their rows and columns are `found`).  Returns how many outputs each row has then used."""
+        tails: list[list[int]] = [[] for _ in rows]
+        for row, draw in zip(found[0].tolist(), found[1].tolist()):
+            tails[row].append(draw)
+        return [self._tails_of(draws, z[i], rows[i], lanes[i][1]) if draws else z.shape[1] for i, draws in enumerate(tails)]
+
+    def _tails_of(self, draws: list[int], z: Integers, row: list[int], floor: int) -> int:
+        """One lane's: each takes the output that follows those taken already, which gives no draws of its own.  A lane ends before the output with a draw whose
+        tail would lie beyond its last."""
         taken: list[int] = []
-        source, following = -1, 0
-        for draw in tails:
+        source, following, end = -1, 0, len(z)
+        for draw in draws:
             output = draw // 3
             if output != source:
                 if output < following:
                     continue  # itself taken for an earlier draw's tail
                 source, following = output, output + 1
-            if following >= len(z):
-                return [one for one in taken if one < output], output
-            times[draw] = self.table.tail(int(z[following]))
+            if following >= end:
+                end = output
+                break
+            row[draw] = max(1, floor + self.table.tail(int(z[following])))
             taken.append(following)
             following += 1
-        return taken, len(z)
+        del row[3 * end:]
+        for output in reversed(taken):
+            del row[3 * output:3 * output + 3]
+        return end

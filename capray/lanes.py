@@ -10,12 +10,16 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import Any, Final
 
-from capray.distributions import TAIL_BIN, Table, table
+from mypy_extensions import i64
+
+from capray.distributions import table
 from capray.draws import Drawer
+from capray.heap import push
 from capray.record import TraceEvent
 from capray.replica import KINDS
 from capray.scenario import Scenario
-from capray.streams import GAMMA, MASK, Stream, later, mix
+from capray.streams import COMPILED, Stream, after, later, mix
+from capray.tables import TAIL_BIN, Table
 from capray.tcp import GIVE_UP_US, RTO_MAX_US
 from capray.wire import Wire
 
@@ -34,7 +38,7 @@ ARRIVAL: Final = 0
 FINAL: Final = 1
 CALL: Final = 2
 CLIENT_LANE: Final = 8  # added to a message's class: traffic of clients outside the cut
-DRAWN_AT_LEAST: Final = 48  # a lane with so many messages is likely to have more: their latencies are drawn ahead
+DRAWN_AT_LEAST: Final = 48  # where so many messages have left a node, more are likely to: their latencies are drawn ahead
 # Notices of connections travel as deliveries of these kinds.
 CONNECTED: Final = -1
 DISCONNECTED: Final = -2
@@ -47,25 +51,26 @@ class Lane:
     """One direction between two nodes: its stream, its order, and what waits on it."""
 
     __slots__ = (
-        "ahead", "began", "block", "drawn", "dst", "fault", "floor", "last", "seen", "soonest", "spare", "src", "state", "stuck", "unacked", "unacked_since",
+        "ahead", "began", "block", "dst", "fault", "floor", "last", "row", "seen", "soonest", "spare", "src", "state", "stuck", "unacked",
+        "unacked_since",
     )
 
-    def __init__(self, src: int, dst: int, floor: int, state: int) -> None:
+    def __init__(self, row: int, src: int, dst: int, floor: int, state: i64) -> None:
+        self.row = row  # among the lanes of its source: of the node, or of the client outside
         self.src = src
         self.dst = dst
-        self.floor = floor
-        self.state = state
-        self.spare = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
-        self.drawn = 0  # latencies drawn one by one, until enough that more are drawn ahead
+        self.floor: i64 = floor
+        self.state: i64 = state
+        self.spare: i64 = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
         self.ahead: list[int] = []  # latencies drawn ahead, the next one last
         self.block = 0  # how many they were at first
-        self.began = 0  # the state before them
+        self.began: tuple[i64, i64] = (state, 1)  # state and spare before them
         self.last = -1  # when the newest message on it arrives: TCP keeps order
         self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
         self.unacked = 0  # bytes sent since acknowledgements are cut
         self.unacked_since = 0  # when the first of them was sent
         self.fault = -1  # which fault made the first of them wait
-        self.seen = (-1, -1)  # the state and spare for which `soonest` was worked out
+        self.seen: tuple[i64, i64] = (state, 0)  # the state and spare for which `soonest` was worked out
         self.soonest = 0
 
 
@@ -76,7 +81,7 @@ def _class_name(body: Any) -> str:
 class Lanes(Wire):
     """All lanes of one trial.  `queue` is the heap into which deliveries, node faults and the agenda go."""
 
-    __slots__ = ("agenda", "agenda_count", "distinct", "double_ppm", "drawer", "dropped", "label", "lanes", "levels", "loss_ppm", "lossy", "luck",
+    __slots__ = ("agenda", "agenda_count", "distinct", "double_ppm", "drawer", "dropped", "label", "lanes", "left", "levels", "loss_ppm", "lossy", "luck",
                  "n", "out", "outside", "queue", "rto_us", "scenario", "seed", "tables", "tcp", "trace")
 
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
@@ -88,7 +93,8 @@ class Lanes(Wire):
         self.tables: list[Table] = [table(scenario.wire.of_kind(kind)) for kind in range(len(KINDS))]
         self.levels = [times.levels[0] for times in self.tables]
         self.distinct = list({id(level): level for level in self.levels}.values())
-        self.drawer = Drawer(self.tables[0], self.n) if len(self.distinct) == 1 else None  # None: nothing is drawn ahead
+        self.drawer = Drawer(self.tables[0], self.n) if len(self.distinct) == 1 and not COMPILED else None  # None: nothing is drawn ahead
+        self.left = [0] * 2 * self.n  # by source: latencies drawn one by one, until there are enough that more are drawn ahead
         self.tcp = scenario.transport == "tcp"
         self.rto_us = scenario.wire.rto_us
         self.loss_ppm = round(scenario.wire.loss * 1_000_000)
@@ -104,7 +110,8 @@ class Lanes(Wire):
         self.trace: dict[tuple[int, int], list[Any]] | None = {} if scenario.trace_us else None
 
     def _lane(self, key: int, src: int, dst: int) -> Lane:
-        lane = self.lanes[key] = self.out[key // self.n][dst] = Lane(src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
+        row = key // self.n
+        lane = self.lanes[key] = self.out[row][dst] = Lane(row, src, dst, self.scenario.wire.distance_us(src, dst), self._stream("link", key).state)
         return lane
 
     def _stream(self, role: str, key: int) -> Stream:
@@ -117,57 +124,76 @@ class Lanes(Wire):
         return self.lanes.get(key) or self._lane(key, src, dst)
 
     def _draw(self, lane: Lane, kind: int) -> int:
-        """The latency of the next message on a lane, where none is drawn ahead.  It comes from the lane's own stream: SplitMix64 (capray.streams)
-        written out, each output serving three messages with 21 bits; `spare` keeps the rest under a sentinel bit."""
-        spare = lane.spare
-        if spare == 1:
-            if lane.drawn >= DRAWN_AT_LEAST and self.drawer is not None:
-                lane.began = lane.state
-                lane.ahead, outputs = self.drawer.block(lane.state, lane.floor, lane.block)
-                lane.block = len(lane.ahead)
-                lane.state = later(lane.state, outputs)
+        """The latency of the next message on a lane, where none is drawn ahead.  It comes from the lane's own stream (capray.streams), each output
+        serving three messages with 21 bits; `spare` keeps the rest under a sentinel bit."""
+        if self.drawer is not None:
+            self.left[lane.row] += 1
+            if self.left[lane.row] > DRAWN_AT_LEAST:
+                self._draw_ahead(self.drawer, lane.row)
                 return lane.ahead.pop()
-            z = lane.state = (lane.state + GAMMA) & MASK
-            z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-            spare = (z ^ (z >> 31)) >> 1 | 0x8000000000000000
-        lane.drawn += 1
-        lane.spare = spare >> 21
+        return self._one(lane, kind)
+
+    def _one(self, lane: Lane, kind: int) -> int:
+        spare: i64 = lane.spare
+        if spare == 1:
+            lane.state = after(lane.state)
+            word = mix(lane.state)
+            lane.spare = word >> 22 & 0x3FFFFFFFFFF | 0x40000000000
+            spare = word >> 1
+        else:
+            lane.spare = spare >> 21
         i = spare >> 9 & 0xFFF
         if i >= TAIL_BIN:
-            lane.state = (lane.state + GAMMA) & MASK
+            lane.state = after(lane.state)
             return max(1, lane.floor + self.tables[kind & 7].tail(mix(lane.state)))
         level = self.levels[kind & 7]
-        low = level[i]
-        return max(1, lane.floor + low + ((level[i + 1] - low) * (spare & 0x1FF) >> 9))
+        low: i64 = level[i]
+        high: i64 = level[i + 1]
+        due = lane.floor + low + ((high - low) * (spare & 0x1FF) >> 9)
+        return max(1, due)
+
+    def _draw_ahead(self, drawer: Drawer, row: int) -> None:
+        """Draw ahead for all lanes that leave one node and are about to run out: at once they cost little more than one of them alone."""
+        short = [lane for lane in self.out[row] if lane is not None and 2 * len(lane.ahead) <= lane.block]
+        for lane in short:
+            if not lane.ahead:
+                lane.began = (lane.state, lane.spare)
+                lane.block = 0
+                while lane.spare != 1:
+                    lane.ahead.insert(0, self._one(lane, 0))
+                    lane.block += 1
+        each = self.left[row] // (3 * len(short))  # as many as there were before
+        for lane, (times, outputs) in zip(short, drawer.blocks([(lane.state, lane.floor) for lane in short], each)):
+            lane.ahead = times + lane.ahead
+            lane.block += len(times)
+            lane.state = later(lane.state, outputs)
+            self.left[row] += len(times)
 
     def _settle(self, lane: Lane) -> None:
         """Give up what was drawn ahead: the lane's stream stands where its newest message left it."""
         drawn = lane.block - len(lane.ahead)
-        if lane.ahead:
-            lane.ahead = []
-            lane.state = lane.began
-            for _ in range(drawn):
-                lane.drawn = 0
-                self._draw(lane, 0)
-        lane.drawn = 0
+        lane.ahead = []
+        lane.state, lane.spare = lane.began
+        self.left[lane.row] = 0
+        for _ in range(drawn):
+            self._one(lane, 0)
 
     def _delay(self, lane: Lane, kind: int = 4) -> int:
         if lane.ahead:
             self._settle(lane)
-        lane.state = (lane.state + GAMMA) & MASK
-        return max(1, lane.floor + self.tables[kind & 7].draw(mix(lane.state)))
+        lane.state = after(lane.state)
+        return max(1, int(lane.floor) + self.tables[kind & 7].drawn(mix(lane.state)))
 
     def soonest(self, lane: Lane) -> int:
         """The least latency that the lane's next draw can give, whatever draws it: its random bits are known ahead (Nicol 1988)."""
         now = (lane.state, lane.spare)
         if lane.seen != now:
             lane.seen = now
-            fresh = mix((lane.state + GAMMA) & MASK)
+            fresh = mix(after(lane.state))
             spare = fresh >> 1 if lane.spare == 1 else lane.spare
-            i, part = spare >> 9 & 0xFFF, spare & 0x1FF
+            i, part = int(spare >> 9 & 0xFFF), int(spare & 0x1FF)
             times = [level[i] + ((level[i + 1] - level[i]) * part >> 9) if i < TAIL_BIN else level[TAIL_BIN] for level in self.distinct]
-            lane.soonest = max(1, lane.floor + min(min(times), self.tables[-1].draw(fresh)))
+            lane.soonest = max(1, int(lane.floor) + min(min(times), self.tables[-1].drawn(fresh)))
         return lane.soonest
 
     def _chance(self, key: int, ppm: int) -> bool:
@@ -190,7 +216,7 @@ class Lanes(Wire):
             return True
         if self.double_ppm and self._chance(key, self.double_ppm):
             late = entry[7] + self._delay(self.lanes[key], entry[6])
-            heappush(self.queue, (late, *entry[1:4], entry[4] + 1, *entry[5:]))
+            push(self.queue, (late, *entry[1:4], entry[4] + 1, *entry[5:]))
         return False
 
     def _drop(self, entry: Entry, why: str) -> None:
@@ -213,4 +239,4 @@ class Lanes(Wire):
         """Put something on the agenda: it happens at `at`, before all nodes' events of that instant."""
         self.agenda_count += 1
         heappush(self.agenda, at)
-        heappush(self.queue, (at, -1, FAULT, 0, self.agenda_count, what, *arguments))
+        push(self.queue, (at, -1, FAULT, 0, self.agenda_count, what, *arguments))

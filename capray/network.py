@@ -7,10 +7,11 @@ Three layers: a lane's latency and loss (lanes.py), the verdict on a message and
 
 from __future__ import annotations
 
-from heapq import heapify, heappush
+from heapq import heapify
 from typing import Any
 
 from capray.faults import Cut, Fault, resolve
+from capray.heap import push
 from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER, Entry, Lane
 from capray.record import FaultWindow
 from capray.scenario import Scenario
@@ -105,7 +106,7 @@ class Network(Transport):
 
     def _tell(self, t: int, node: int, *what: Any) -> None:
         self.agenda_count += 1
-        heappush(self.queue, (t, node, FAULT, -1, self.agenda_count, *what))
+        push(self.queue, (t, node, FAULT, -1, self.agenda_count, *what))
 
     def _flap(self, t: int, index: int, period: int, cut: Cut) -> None:
         if self.windows[index].until is not None:

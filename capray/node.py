@@ -7,14 +7,13 @@ is carried to it (engine `actors`).  Events of a node run in the total order (ti
 
 from __future__ import annotations  # noqa: I001  names of one module on two lines, not on twenty
 
-from collections.abc import Iterator
-from heapq import heappush
 from typing import Any
 
 from capray.client import Client
 from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
+from capray.heap import push
 from capray.lanes import ARRIVAL, CALL, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
 from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER
 from capray.record import Version
@@ -86,21 +85,21 @@ class Node:
 
     def _push(self, at: int, cls: int, *what: Any) -> None:
         self.counter += 2
-        heappush(self.queue, (at, self.id, cls, self.id, self.counter, *what))
+        push(self.queue, (at, self.id, cls, self.id, self.counter, *what))
 
     # ---- events ----------------------------------------------------------------------------------------------------------------------
     def handle(self, event: Event) -> None:
         """Run one event."""
-        t = event[0]
-        if self.plain and event[2] == DELIVERY and event[6] >= 0:  # the usual case, in as few steps as it takes
-            replica = self.replica
-            replica.now = t
-            replica.on_message(event[3], event[5])
-            if replica.effects:
-                self.carry_out(t)
-            return
-        cls = event[2]
+        t: int = event[0]
+        cls: int = event[2]
         if cls == DELIVERY:
+            if self.plain and event[6] >= 0:  # the usual case, in as few steps as it takes
+                replica = self.replica
+                replica.now = t
+                replica.on_message(event[3], event[5])
+                if replica.effects:
+                    self.carry_out(t)
+                return
             if self.paused:
                 self._hold(event)
             elif not self.up:
@@ -117,7 +116,8 @@ class Node:
             self._fault(t, event)
 
     def _receive(self, t: int, event: Event) -> None:
-        src, kind = event[3], event[6]
+        src: int = event[3]
+        kind: int = event[6]
         replica = self.replica
         replica.now = t if self.true_clock else self.clock(t)
         if kind < 0:
@@ -159,7 +159,7 @@ class Node:
         self._push(self.busy, TIMER, SERVED, self.generation, event)
 
     def _timer(self, t: int, event: Event) -> None:
-        what = event[5]
+        what: int = event[5]
         if what == DEADLINE:
             self.deadline_at = 0
             self.client.expire(t)
@@ -190,14 +190,14 @@ class Node:
 
     # ---- clients ---------------------------------------------------------------------------------------------------------------------
     def _request(self, t: int, event: Event) -> None:
-        what = event[5]
+        what: int = event[5]
         if what == ARRIVAL:
             f, key, value = self.client.next_request()
             self._begin(t, f, key, value)
             after = t + self.client.gap()
             if after < self.load_us:
                 self.counter += 2
-                heappush(self.queue, (after, self.id, REQUEST, self.id, self.counter, ARRIVAL))
+                push(self.queue, (after, self.id, REQUEST, self.id, self.counter, ARRIVAL))
         elif what == FINAL:
             for key in self.client.names:
                 self._begin(t, "read", key, None, final=True)
@@ -237,7 +237,7 @@ class Node:
             return  # given up before the node came to it
         replica = self.replica
         replica.now = t if self.true_clock else self.clock(t)
-        replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0], operation[6] - t))
+        replica.on_request(Request(request, operation[1], operation[2], operation[3], operation[0], operation[5] - t))
         if replica.effects:
             self.carry_out(t)
 
@@ -264,14 +264,15 @@ class Node:
             effects.clear()
             return
         effect = effects.pop()
-        tag, to = effect[0], effect[1]
-        if tag == SEND and to != self.id:  # the usual case, an answer
+        tag: int = effect[0]
+        if tag == SEND and effect[1] != self.id:  # the usual case, an answer
             message = effect[2]
-            kind, size = self.facts.get(type(message)) or self._facts(message)
-            self.counter = counter = self.counter + 2
-            self.wire.post(t, self.id, counter, to, message, kind, size)
+            facts = self.facts.get(type(message))
+            kind, size = facts if facts is not None else self._facts(message)
+            self.counter += 2
+            self.wire.post(t, self.id, self.counter, effect[1], message, kind, size)
         elif tag == SEND_ALL:
-            self._send_all(t, to, effect[2])
+            self._send_all(t, effect[1], effect[2])
         else:
             self._carry_out(t, [effect])
 
@@ -293,13 +294,12 @@ class Node:
     def _carry_out(self, t: int, effects: list[tuple[Any, ...]]) -> None:
         """Carry out effects in their order; those after a synced persist wait for the disk."""
         me, queue = self.id, self.queue
-        coming = iter(effects)
-        for effect in coming:
-            tag = effect[0]
+        for i, effect in enumerate(effects):
+            tag: int = effect[0]
             if tag == SEND:
                 self.counter += 2
                 if effect[1] == me:
-                    heappush(queue, (t, me, DELIVERY, me, self.counter, effect[2], 0, t, 0))
+                    push(queue, (t, me, DELIVERY, me, self.counter, effect[2], 0, t, 0))
                 else:
                     kind, size = self._facts(effect[2])
                     self.wire.post(t, me, self.counter, effect[1], effect[2], kind, size)
@@ -312,18 +312,18 @@ class Node:
                 delay = max(delay, 0)  # time does not run backwards
                 self.counter += 2
                 self.timers[effect[1]] = self.counter
-                heappush(queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
+                push(queue, (t + delay, me, TIMER, me, self.counter, REPLICA_TIMER, self.generation, effect[1]))
             elif tag == PERSIST:
                 self.disk.journal.append(effect[1])
-                if effect[2] and self._sync(t, coming):
+                if effect[2] and self._sync(t, effects, i + 1):
                     return
             else:
                 self._rarer(t, effect)
 
     def _rarer(self, t: int, effect: tuple[Any, ...]) -> None:
-        tag = effect[0]
+        tag: int = effect[0]
         if tag == VERSION:
-            self.versions.append(Version(t, self.id, *effect[1:]))
+            self.versions.append(Version(t, self.id, effect[1], effect[2], effect[3], effect[4], effect[5]))
         elif tag == CANCEL_TIMER:
             self.timers.pop(effect[1], None)
         elif tag == ROLE:
@@ -336,13 +336,13 @@ class Node:
                 self.plain = False
             self.wire.close(t, self.id, effect[1])
 
-    def _sync(self, t: int, coming: Iterator[tuple[Any, ...]]) -> bool:
-        """Sync the journal; True where the effects still to come wait for it."""
+    def _sync(self, t: int, effects: list[tuple[Any, ...]], following: int) -> bool:
+        """Sync the journal; True where the effects from `following` on wait for it."""
         self._slowed()
         done = self.disk.sync(t, self.slow)
         if done == t:
             return False
-        self._push(done, TIMER, DISK_DONE, self.generation, len(self.disk.journal), list(coming))
+        self._push(done, TIMER, DISK_DONE, self.generation, len(self.disk.journal), effects[following:])
         return True
 
     def clock(self, t: int) -> int:

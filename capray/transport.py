@@ -6,9 +6,9 @@ and end (network.py), message bodies, policies, Ray.  The rules of TCP's time-ou
 
 from __future__ import annotations
 
-from heapq import heappush
 from typing import Any
 
+from capray.heap import push
 from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, REFUSED, Entry, Lane, Lanes
 from capray.record import FaultWindow
 from capray.scenario import Scenario
@@ -59,7 +59,7 @@ class Transport(Lanes):
                 due = lane.last
             else:
                 lane.last = due
-        heappush(self.queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
+        push(self.queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
 
     def carry(self, t: int, src: int, counter: int, dsts: tuple[int, ...], body: Any, kind: int, size: int) -> None:
         """`post` to each of `dsts`, in that order; the sender's counter goes up by 2 each."""
@@ -84,7 +84,7 @@ class Transport(Lanes):
                     due = lane.last
                 else:
                     lane.last = due
-            heappush(queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
+            push(queue, (due, dst, DELIVERY, src, counter, body, kind, t, size))
             counter += 2
 
     def horizon(self, node: int, t: int) -> int:
@@ -112,7 +112,7 @@ class Transport(Lanes):
             due = lane.last = max(due, lane.last)
         elif self.lossy and self._lost_or_doubled(key, entry):
             return
-        heappush(self.queue, (due, *entry[1:]))
+        push(self.queue, (due, *entry[1:]))
         if self.trace is not None:
             self._trace(entry[3], entry[4], entry[1], kind, entry[7], entry[5], due, None)
 
@@ -179,7 +179,7 @@ class Transport(Lanes):
                 due += self._retransmissions(lane.src * self.n + lane.dst)
             due = max(due, lane.last)
             lane.last = due
-        heappush(self.queue, (due, *entry[1:]))
+        push(self.queue, (due, *entry[1:]))
         if self.trace is not None and entry[6] >= 0:
             self._trace(entry[3], entry[4], entry[1], entry[6], entry[7], entry[5], due, None)
 
@@ -257,7 +257,7 @@ class Transport(Lanes):
         due = max(at, lane.last + 1)
         lane.last = due
         self.notices += 1
-        heappush(self.queue, (due, to, DELIVERY, peer, -self.notices, epoch, kind, at, 0))
+        push(self.queue, (due, to, DELIVERY, peer, -self.notices, epoch, kind, at, 0))
         return due
 
     def connect(self, t: int, src: int, dst: int) -> None:

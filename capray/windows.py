@@ -18,6 +18,7 @@ from typing import Any, Union
 
 import msgspec
 
+from capray.heap import pop
 from capray.network import CONNECTED, DELIVERY, FAULT, Network
 from capray.node import Node
 from capray.record import Leavings, Record
@@ -104,7 +105,7 @@ class HostedNode:
         handle = node.handle
         for due, src, kind, body in self.decode(arrivals):
             while queue and queue[0][0] <= due and _before(queue[0], due, src):
-                handle(heappop(queue))
+                handle(pop(queue))
             if kind >= 0 and node.plain:  # what Node.handle does first, one call less
                 replica = node.replica
                 replica.now = due
@@ -116,7 +117,7 @@ class HostedNode:
             else:
                 handle((due, node.id, DELIVERY, src, 0, body, kind))
         while queue and queue[0][0] < until:
-            handle(heappop(queue))
+            handle(pop(queue))
         return int(queue[0][0]) if queue else NEVER
 
 
@@ -220,7 +221,7 @@ class WindowedTrial:
             now = queue[0][0]
             if queue[0][1] >= 0 or now > self.until:
                 break
-            network.happen(heappop(queue))
+            network.happen(pop(queue))
         if now > self.until or self.failure:
             self.over = True
             return []
@@ -232,7 +233,7 @@ class WindowedTrial:
         limit = self._ahead(limit) if ahead else min(limit, now + self.lookahead)
         inboxes: dict[int, list[Any]] = {}
         while queue and queue[0][0] < limit:
-            entry = heappop(queue)
+            entry = pop(queue)
             due, node = entry[0], entry[1]
             inbox = inboxes.get(node)
             if inbox is None:

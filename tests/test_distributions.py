@@ -16,7 +16,6 @@ from capray.distributions import (
     BINS,
     CEILING_US,
     LEVELS,
-    TAIL_BIN,
     AnyDistribution,
     Constant,
     Empirical,
@@ -34,6 +33,7 @@ from capray.errors import InputError
 from capray.faults import FIELD_DURATIONS
 from capray.links import DISKS, LINKS
 from capray.streams import Stream
+from capray.tables import TAIL_BIN
 
 MEASURED = Empirical(points=((0.0, 100.0), (0.5, 200.0), (0.9, 1000.0), (0.9999999, 5e5), (1.0, 1e8)))
 CLOSED = [

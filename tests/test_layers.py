@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "capray"
 
 # scenario -> trial (network <-> nodes: replicas, clients) -> record -> checkers -> measurement -> sweep table -> plots -> report
 LAYERS = [
-    ["__init__", "errors", "streams", "clock", "tcp", "wire"],
+    ["__init__", "errors", "streams", "clock", "tcp", "wire", "heap", "tables"],
     ["record"],
     ["contract"],
     ["replica", "distributions"],

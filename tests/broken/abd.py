@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies.abd.messages import Newest, Store
-from capray.policies.abd.replica import Abd
+from capray.policies.abd.replica import Abd, Running
 from capray.replica import Request
 
 
@@ -21,11 +21,11 @@ class ReadsWithoutWriteBack(Abd):
     """A read answers after its first round.  Violates ABD's rule that readers write: else a later read may return an older value, the new-old inversion
     that tells a regular register from an atomic one (Lamport 1986)."""
 
-    def on_newest(self, message: Newest, state: list[Any]) -> None:
+    def on_newest(self, message: Newest, state: Running) -> None:
         super().on_newest(message, state)
-        if message.operation in self.running and state[6] and state[0] == "read":
+        if message.operation in self.running and state.storing and state.f == "read":
             del self.running[message.operation]
-            self.reply(message.operation, "ok", state[4])
+            self.reply(message.operation, "ok", state.value)
 
 
 class TagFromMemory(Abd):
@@ -37,7 +37,8 @@ class TagFromMemory(Abd):
             super().on_request(request)
             return
         tag = (self.data.get(request.key, ((0, 0), None))[0][0] + 1, self.node)
-        self.running[request.id] = [request.f, request.key, request.value, tag, request.value, 0, True]
+        state = self.running[request.id] = Running(request.f, request.key, request.value, (tag, request.value))
+        state.answers, state.storing = 0, True
         self.spread(Store(request.id, request.key, tag, request.value))
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from capray.replica import ACK, READ, RESPONSE, WRITE, Message
 
-Tag = tuple[int, int]  # (number, writer), ordered
+Tag = tuple[int, ...]  # (number, writer), ordered; not tuple[int, int], which mypyc would take apart and put together again at every use
 
 
 class Ask(Message, frozen=True):

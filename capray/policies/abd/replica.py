@@ -14,7 +14,23 @@ from typing import Any
 from capray.policies.abd.messages import Ask, Newest, Store, Stored, Tag
 from capray.replica import Replica, Request
 
-NOTHING: tuple[Tag, Any] = ((0, 0), None)  # what a replica without a value holds
+Held = tuple[Any, ...]  # a tag and the value that it orders
+NOTHING: Held = ((0, 0), None)  # what a replica without a value holds
+
+
+class Running:
+    """A client's operation under way: the newest tag and value that have been seen, and how many have answered the round."""
+
+    __slots__ = ("answers", "f", "key", "storing", "tag", "value", "written")
+
+    def __init__(self, f: str, key: str, written: Any, held: Held) -> None:
+        self.f = f
+        self.key = key
+        self.written = written  # what it asks to write
+        self.tag: Any = held[0]
+        self.value = held[1]
+        self.answers = 1
+        self.storing = False
 
 
 class Abd(Replica):
@@ -28,9 +44,9 @@ class Abd(Replica):
         super().__init__(node, nodes, settings, stream)
         self.majority = nodes // 2 + 1
         self.peers = tuple(peer for peer in range(nodes) if peer != node)
-        self.data: dict[str, tuple[Tag, Any]] = {}
+        self.data: dict[str, Held] = {}
         self.numbers: dict[str, int] = {}  # by key, the number of this node's newest tag
-        self.running: dict[int, list[Any]] = {}  # request -> [f, key, value, best tag, its value, answers, storing]
+        self.running: dict[int, Running] = {}  # by request
 
     @classmethod
     def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str]:
@@ -46,20 +62,20 @@ class Abd(Replica):
             self.applied(key, value, tag)
 
     def on_request(self, request: Request) -> None:
-        tag, value = self.data.get(request.key, NOTHING)
-        state = self.running[request.id] = [request.f, request.key, request.value, tag, value, 1, False]
+        operation, key = request.id, request.key
+        state = self.running[operation] = Running(request.f, key, request.value, self.data.get(key, NOTHING))
         if self.majority == 1:
-            self.store(request.id, state)
-        self.send_all(self.peers, Ask(request.id, request.key))
+            self.store(operation, state)
+        self.send_all(self.peers, Ask(operation, key))
 
     def on_message(self, src: int, message: Any) -> None:
         what = type(message)
         if what is Ask:
-            tag, value = self.data.get(message.key, NOTHING)
-            self.send(src, Newest(message.operation, tag, value))
+            held = self.data.get(message.key, NOTHING)
+            self.send(src, Newest(message.operation, held[0], held[1]))
         elif what is Newest:
             state = self.running.get(message.operation)
-            if state is not None and not state[6]:
+            if state is not None and not state.storing:
                 self.on_newest(message, state)
         elif what is Store:
             self.hold(message)
@@ -67,20 +83,22 @@ class Abd(Replica):
         else:
             self.on_stored(message.operation)
 
-    def on_newest(self, message: Newest, state: list[Any]) -> None:
-        state[5] += 1
-        if message.tag > state[3]:
-            state[3], state[4] = message.tag, message.value
-        if state[5] == self.majority:
+    def on_newest(self, message: Newest, state: Running) -> None:
+        tag: Tag = message.tag
+        state.answers += 1
+        if tag > state.tag:
+            state.tag, state.value = tag, message.value
+        if state.answers == self.majority:
             self.store(message.operation, state)
 
-    def store(self, operation: int, state: list[Any]) -> None:
+    def store(self, operation: int, state: Running) -> None:
         """A majority has answered: the second round begins, with the newest value or a newer one."""
-        if state[0] == "write":
-            number = self.numbers[state[1]] = 1 + max(state[3][0], self.numbers.get(state[1], 0))
-            state[3], state[4] = (number, self.node), state[2]
-        state[5], state[6] = 0, True
-        self.spread(Store(operation, state[1], state[3], state[4]))
+        key = state.key
+        if state.f == "write":
+            number = self.numbers[key] = 1 + max(state.tag[0], self.numbers.get(key, 0))
+            state.tag, state.value = (number, self.node), state.written
+        state.answers, state.storing = 0, True
+        self.spread(Store(operation, key, state.tag, state.value))
 
     def spread(self, message: Store) -> None:
         """To this node's own replica without the network, then (what that writes down being on disk) to every other node over it."""
@@ -89,12 +107,15 @@ class Abd(Replica):
         self.send_all(self.peers, message)
 
     def hold(self, message: Store) -> None:
-        held = self.data.get(message.key, NOTHING)
-        if message.tag > held[0]:
-            self.data[message.key] = (message.tag, message.value)
+        key: str = message.key
+        tag: Tag = message.tag
+        held = self.data.get(key, NOTHING)
+        newest: Tag = held[0]
+        if tag > newest:
+            self.data[key] = (tag, message.value)
             self.keep(message, held[1])
-        elif message.tag < held[0]:
-            self.applied(message.key, message.value, message.tag, late=True)
+        elif tag != newest:
+            self.applied(key, message.value, tag, late=True)
 
     def keep(self, message: Store, older: Any) -> None:
         """The value is the newest here: tell the record, and write it down before it is acknowledged."""
@@ -103,12 +124,12 @@ class Abd(Replica):
 
     def on_stored(self, operation: int) -> None:
         state = self.running.get(operation)
-        if state is None or not state[6]:
+        if state is None or not state.storing:
             return
-        state[5] += 1
-        if state[5] == self.majority:
+        state.answers += 1
+        if state.answers == self.majority:
             del self.running[operation]
-            self.reply(operation, "ok", None if state[0] == "write" else state[4])
+            self.reply(operation, "ok", None if state.f == "write" else state.value)
 
 
 class AbdInMemory(Abd):
