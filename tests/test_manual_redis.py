@@ -165,6 +165,16 @@ def test_a_logical_master_that_advertises_itself_as_a_replica_is_considered_to_b
     assert new in (1, 2) and 25 * S < at - told < 40 * S and leaders(link) == [new]
 
 
+def test_a_sentinel_pings_each_second_asks_info_each_ten_and_publishes_its_hello_each_two() -> None:
+    """Sentinel, "Sentinels and replicas auto discovery": "Every Sentinel publishes a message to every monitored master and replica Pub/Sub channel
+    __sentinel__:hello, every two seconds"; sentinel.c: SENTINEL_PING_PERIOD 1 s, SENTINEL_INFO_PERIOD 10 s.  Each to a tick of 52 to 100 ms."""
+    link = cluster(3)
+    link.run_for(41 * S)
+    for peer in (1, 2):
+        counts = [len(lines(link, f"0 -> {peer} {what}(")) for what in ("Ping", "Publish", "Info")]
+        assert 2 * 36 <= counts[0] <= 2 * 42 and 18 <= counts[1] <= 21 and counts[2] in (4, 5), counts
+
+
 # ---- Sentinel: quorum, authorisation, epochs ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("quorum", "fails_over"), [(4, True), (5, False)])
 def test_above_the_majority_the_quorum_is_also_what_must_authorize(quorum: int, fails_over: bool) -> None:

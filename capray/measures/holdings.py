@@ -64,6 +64,7 @@ class KeyHoldings:
         self.siblings: set[tuple[int, int]] = set()  # pairs that were newest on one replica at once, the lower number first
         self.deletes: set[int] = set()  # those of the writes that are tombstones
         self.purged: dict[int, set[int]] = {}  # node -> the writes that it forgot with a tombstone
+        self._above: dict[tuple[int, int], list[int]] | None = None  # `superseded` from its other end, once something was discarded
         self._nodes: dict[int, ReplicaHoldings] = {}
         self._kept: dict[frozenset[int], set[int]] = {}
 
@@ -114,6 +115,8 @@ class KeyHoldings:
                 edges = self.superseded[write] = set()
             for one in older:
                 edges.add((one, node))
+                if self._above is not None:
+                    self._above.setdefault((one, node), []).append(write)
         if newest and write not in newest:
             self.siblings.update((min(write, other), max(write, other)) for other in newest)
         newest.add(write)
@@ -136,8 +139,13 @@ class KeyHoldings:
         if replica is not None and write in replica.since:
             replica.gone.append((write, replica.since.pop(write), at))
             replica.newest.discard(write)
-        for edges in self.superseded.values():
-            edges.discard((write, node))
+        if self._above is None:
+            self._above = {}
+            for newer, edges in self.superseded.items():
+                for edge in edges:
+                    self._above.setdefault(edge, []).append(newer)
+        for newer in self._above.pop((write, node), ()):
+            self.superseded[newer].discard((write, node))
 
     def purge(self, node: int, at: int, order: tuple[int, ...]) -> None:
         """The replica has forgotten a tombstone of that order, and with it all of the key up to there."""

@@ -13,7 +13,8 @@ informing the old primary that it is no longer the primary ... STONITH" is left 
 it is rewound (pg_rewind drops its branch) and follows; or never, by setting `rejoin`.  Until a standby has joined it, a promoted server does
 not wait for one (pg_auto_failover's wait_primary).
 Clients (capray/policies/driver.py) on all nodes name both hosts and want one that takes writes (target_session_attrs=read-write).
-Simplified, and why: one statement a transaction; one standby; LSNs count records; a rewind takes no time (its copying depends on the data's size).
+Simplified, and why: one statement a transaction; one standby; LSNs count records; a rewind takes no time (its copying depends on the data's size);
+of synchronous_commit `off` is not offered (what it gives up is one server's own crash safety, and no cut shows that).
 """
 
 from __future__ import annotations

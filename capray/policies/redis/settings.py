@@ -28,7 +28,7 @@ class RedisSettings(Settings, frozen=True):
         int,
         Meta(description="after which a failover's step is given up; twice it, the pause before the next; microseconds; sentinel.conf 7.0: 180 s"),
     ] = 180_000_000
-    parallel_syncs: Annotated[int, Meta(description="replicas told of a new primary at the same time; a number; sentinel.conf: 1")] = 1
+    parallel_syncs: Annotated[int, Meta(description="replicas told of a new primary at the same time; a number; sentinel.conf 7.0: 1")] = 1
     failover_delay_us: Annotated[int, Meta(description="a fixed wait before a failover; microseconds; sentinel.c 7.0: none; 2.6: 5 s")] = 0
     failover_delay_jitter_us: Annotated[
         int, Meta(description="and a random one, uniform up to this; microseconds; sentinel.c 7.0: none; 2.6: 10 s")
