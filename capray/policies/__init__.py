@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import isabstract
 
 from capray.errors import InputError, wrong
 from capray.replica import Replica
@@ -44,4 +45,6 @@ def load(name: str) -> type[Replica]:
         raise InputError(f"policy: {name!r} is not accepted; module {module} has no class {attribute or '(none is named)'}") from None
     if not (isinstance(found_class, type) and issubclass(found_class, Replica)):
         raise wrong("policy", name, "a subclass of capray.replica.Replica")
+    if isabstract(found_class):
+        raise wrong("policy", name, "a class that leaves no method open")
     return found_class

@@ -70,6 +70,7 @@ BUGS = (
     Bug("etcd:TruncationForgotten", "etcd_leader_cut", REPLICAS_AGREE),
     Bug("etcd:UnsafeNoFsync", "etcd_power_loss", LINEARIZABLE),
     Bug("etcd:ReadsWithoutQuorum", "etcd_leader_stays", "stale_reads == 0", (0, 6)),
+    Bug("etcd:CommitsOldTerms", "etcd_figure_8", LINEARIZABLE),
     Bug("zookeeper:HalfIsEnough", "zookeeper_halves", "sequential == valid"),
     Bug("zookeeper:AckBeforeDisk", "zookeeper_power_loss", LINEARIZABLE),
     Bug("zookeeper:HistoryIgnored", "zookeeper_short_history", LINEARIZABLE),

@@ -8,6 +8,7 @@ closing a learner's socket takes the votes under way with it; capray/policies/zo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from capray.policies.zookeeper.settings import ZooKeeperSettings
@@ -19,7 +20,7 @@ from capray.streams import Stream
 CLOCK_ERROR_US = 1000  # a drifting clock's rounding is less, a clock that was set is more
 
 
-class QuorumPeer(Replica):
+class QuorumPeer(Replica, ABC):
     """The part of a server that election, leader and learner share."""
 
     settings: ZooKeeperSettings
@@ -53,41 +54,41 @@ class QuorumPeer(Replica):
         self.persist(txn)
 
     # ---- what the whole server does ---------------------------------------------------------------------------------------------------
+    @abstractmethod
     def look(self, closed: int = -1) -> None:
         """Stop serving and look for a leader; `closed` is a peer whose connection has just ended by itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def elected(self, leader: int) -> None:
         """The election is over: lead, or follow `leader`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def serve(self, epoch: int) -> None:
         """Clients may connect: a quorum follows the leader of `epoch`, and this server is in step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def committed(self, txn: Proposal) -> None:
         """A transaction has been applied: whoever waits for it here is answered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refused(self, request: int) -> None:
         """The leader did not propose a request of ours."""
-        raise NotImplementedError
 
+    @abstractmethod
     def synced(self, request: int) -> None:
         """The sync that a read waits for is complete."""
-        raise NotImplementedError
 
+    @abstractmethod
     def revalidated(self, session: int, valid: bool) -> None:
         """The leader says whether a session that a client has reconnected with is alive."""
-        raise NotImplementedError
 
+    @abstractmethod
     def live_sessions(self) -> tuple[int, ...]:
         """The sessions of the clients connected here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hang_up(self, peer: int) -> None:
         """Close the connection with `peer`, as a learner's socket is closed."""
-        raise NotImplementedError
 
 
 class Socket:
