@@ -100,6 +100,7 @@ def test_a_write_asks_a_majority_for_the_largest_tag_and_breaks_ties_by_its_own_
 
 
 def test_through_cuts_and_crashes_nothing_acknowledged_is_lost_or_read_out_of_order() -> None:
+    """ABD 1995: an atomic register, wherever majorities are; Guerraoui and Levy 2004: and whoever crashes comes back with what it stored."""
     faults = (Fault(at_us=2 * S, for_us=2 * S, shape="ring"), Fault(kind="crash-host", nodes=(0, 1, 2), at_us=5 * S, for_us=S))
     for seed in range(3):
         row = measure(simulate(Scenario(policy="abd", nodes=5, faults=faults, duration_us=8 * S, workload=Workload(rate=40, keys=2)).resolved(), seed))

@@ -58,7 +58,7 @@ def test_any_storage_node_is_eligible_to_receive_client_get_and_put_operations(n
 
 
 def test_a_put_through_a_node_outside_the_list_is_forwarded_to_its_first() -> None:
-    """"If the node is not in the top N of the requested key's preference list, that node will ... forward the request to the first.\""""
+    """4.5: "If the node is not in the top N of the requested key's preference list, that node will ... forward the request to the first.\""""
     link = cluster(client="last-write-wins")
     before = len(link.log)
     ask(link, 4, "write", "k0", "v")
@@ -66,7 +66,7 @@ def test_a_put_through_a_node_outside_the_list_is_forwarded_to_its_first() -> No
 
 
 def test_the_write_is_successful_when_w_nodes_have_it() -> None:
-    """"If at least W-1 nodes respond then the write is considered successful", the coordinator being the first."""
+    """4.5: "If at least W-1 nodes respond then the write is considered successful", the coordinator being the first."""
     for w, trips in ((1, 0), (2, 1), (3, 1)):
         link = cluster(client="last-write-wins", w=w)
         begun = link.now
@@ -74,7 +74,7 @@ def test_the_write_is_successful_when_w_nodes_have_it() -> None:
 
 
 def test_with_w_of_one_a_write_is_never_rejected_while_a_single_node_can_process_it() -> None:
-    """"If W is set to 1, then the system will never reject a write request as long as there is at least one node in the system that can.\""""
+    """4.6 and 6: "If W is set to 1, then the system will never reject a write request as long as there is at least one node in the system that can.\""""
     link = cluster(client="last-write-wins", w=1, r=1)
     link.cut([[0], [1], [2], [3], [4]])
     link.run_for(5 * S)
@@ -84,7 +84,7 @@ def test_with_w_of_one_a_write_is_never_rejected_while_a_single_node_can_process
 
 
 def test_a_hinted_replica_goes_to_the_next_node_and_back_when_its_owner_recovers() -> None:
-    """"If node A is temporarily down ... a replica that would normally have lived on A will now be sent to node D ... upon detecting that A has
+    """4.6: "If node A is temporarily down ... a replica that would normally have lived on A will now be sent to node D ... upon detecting that A has
     recovered, D will attempt to deliver the replica to A.  Once the transfer succeeds, D may delete the object.\""""
     link = cluster(client="last-write-wins", w=3, anti_entropy_interval_us=0, read_repair=False)
     link.crash(0, host=True)
@@ -97,7 +97,7 @@ def test_a_hinted_replica_goes_to_the_next_node_and_back_when_its_owner_recovers
 
 
 def test_both_sides_of_a_cut_write_and_read_what_they_wrote() -> None:
-    """"Always writeable": the sloppy quorum is the first N healthy nodes, not always the first N; the strict one refuses."""
+    """2.3 and 4.6: "Always writeable": the sloppy quorum is the first N healthy nodes, not always the first N; the strict one refuses."""
     for sloppy, outcome in ((True, "ok"), (False, "info")):
         link = cluster(client="last-write-wins", sloppy_quorum=sloppy)
         link.cut(MINORITY)
@@ -111,7 +111,7 @@ def test_both_sides_of_a_cut_write_and_read_what_they_wrote() -> None:
 
 
 def test_divergent_versions_are_returned_and_the_write_after_supersedes_them() -> None:
-    """"It returns all the versions it deems to be causally unrelated.  The divergent versions are then reconciled and the reconciled version
+    """4.5: "It returns all the versions it deems to be causally unrelated.  The divergent versions are then reconciled and the reconciled version
     superseding the current versions is written back.\""""
     link = cluster()
     link.cut(MINORITY)
@@ -127,7 +127,7 @@ def test_divergent_versions_are_returned_and_the_write_after_supersedes_them() -
 
 
 def test_timestamp_based_reconciliation_picks_the_largest_physical_timestamp() -> None:
-    """"The object with the largest physical timestamp value is chosen as the correct version": a clock ahead wins, though written first."""
+    """6: "The object with the largest physical timestamp value is chosen as the correct version": a clock ahead wins, though written first."""
     link = cluster(client="last-write-wins")
     link.cut(MINORITY)
     link.run_for(3 * S)
@@ -140,7 +140,7 @@ def test_timestamp_based_reconciliation_picks_the_largest_physical_timestamp() -
 
 
 def test_read_repair_updates_nodes_with_stale_versions() -> None:
-    """"If stale versions were returned in any of the responses, the coordinator updates those nodes with the latest version.\""""
+    """5: "If stale versions were returned in any of the responses, the coordinator updates those nodes with the latest version.\""""
     for repair, held in ((True, "v"), (False, None)):
         link = cluster(w=1, r=1, client="last-write-wins", sloppy_quorum=False, anti_entropy_interval_us=0, read_repair=repair)
         link.cut([[0], [1, 2, 3, 4]], mode="drop")
@@ -155,7 +155,7 @@ def test_read_repair_updates_nodes_with_stale_versions() -> None:
 
 
 def test_merkle_trees_find_what_neither_hints_nor_reads_brought() -> None:
-    """"Dynamo implements an anti-entropy protocol to keep the replicas synchronized.\""""
+    """4.7: "Dynamo implements an anti-entropy protocol to keep the replicas synchronized.\""""
     link = cluster(w=1, client="last-write-wins", sloppy_quorum=False)
     link.cut([[0], [1, 2, 3, 4]], mode="drop")
     ask(link, 0, "write", "k0", "v")
@@ -166,7 +166,7 @@ def test_merkle_trees_find_what_neither_hints_nor_reads_brought() -> None:
 
 
 def test_a_silent_node_is_suspected_locally_and_tried_again() -> None:
-    """"Node A quickly discovers that a node B is unresponsive when B fails to respond to a message; Node A then uses alternate nodes ...; A
+    """4.8.3: "Node A quickly discovers that a node B is unresponsive when B fails to respond to a message; Node A then uses alternate nodes ...; A
     periodically retries B to check for the latter's recovery.\""""
     link = cluster()
     link.cut_one_way(1, 0)
@@ -179,7 +179,7 @@ def test_a_silent_node_is_suspected_locally_and_tried_again() -> None:
 
 
 def test_a_change_of_membership_reaches_everyone_by_gossip() -> None:
-    """"A gossip-based protocol propagates membership changes and maintains an eventually consistent view of membership.\""""
+    """4.8.1: "A gossip-based protocol propagates membership changes and maintains an eventually consistent view of membership.\""""
     link = cluster()
     link.crash(3)
     link.run_for(S)

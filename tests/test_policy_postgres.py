@@ -36,6 +36,7 @@ def ask(link: FakeLink, node: int, f: str, key: str = "x", value: Any = None) ->
 
 
 def test_without_a_standby_it_is_one_server() -> None:
+    """reference/real_servers.md: "the server's side has everything, the other side nothing.\""""
     link = cluster(standby=-1)
     assert ask(link, 2, "write", value="a") == ("ok", None) and ask(link, 1, "read") == ("ok", "a")
     link.cut([[0]])
@@ -281,6 +282,7 @@ def test_without_a_rewind_two_primaries_stay() -> None:
 
 
 def test_a_commit_that_the_standby_had_when_the_cut_came_is_shown_by_the_old_primary_once_it_follows() -> None:
+    """pg_rewind: what lies before the point of divergence stays; a commit record there is replayed like any other."""
     link = cluster(promotion="automatic", synchronous=True)
     link.run_for(1 * S)
     link.request(0, "write", "x", "in time")
@@ -296,6 +298,7 @@ def test_a_commit_that_the_standby_had_when_the_cut_came_is_shown_by_the_old_pri
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_roles_and_branches_survive_a_crash_of_either_server(node: int) -> None:
+    """26.3.5: the timeline history says from which timeline a log branched off, and where; standby.signal says who is a standby."""
     link = cluster(promotion="automatic")
     split(link)
     link.heal()

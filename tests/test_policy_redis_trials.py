@@ -75,6 +75,7 @@ def test_jepsens_arithmetic(placement: str, own: int) -> None:
 
 
 def test_min_replicas_bounds_the_loss_by_about_max_lag() -> None:
+    """Replication: "at least the time window for data loss is restricted to a given number of seconds.\""""
     record = simulate(trial(cut_s=25, workload={"rate": 20, "read_share": 0.0}, min_replicas_to_write=2, parallel_syncs=4), 0)
     assert 20 * 2 * 9 < measure(record)["lost_writes"] < 20 * 2 * 12
     assert {

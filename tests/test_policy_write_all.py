@@ -33,6 +33,7 @@ def outcomes(link: FakeLink, *requests: int) -> list[str]:
 
 
 def test_a_commit_as_a_transcript() -> None:
+    """Gray 1978, 5.8.3.3: prepare and vote, then commit and acknowledgement; each is on disk before it is said."""
     link = FakeLink(WriteAll, nodes=3)
     link.wait(link.request(0, "write", "x", "a"))
     assert link.transcript() == (
@@ -53,6 +54,7 @@ def test_a_commit_as_a_transcript() -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2, 5])
 def test_reads_are_local_and_see_the_last_write_at_any_cluster_size(nodes: int) -> None:
+    """Read one, write all (BHG 8.1): whoever is read has the last write, for it waited for all."""
     link = FakeLink(WriteAll, nodes)
     assert link.wait(link.request(nodes - 1, "read", "x")).result is None
     for value in "ab":
@@ -91,6 +93,7 @@ def test_under_a_cut_writes_are_refused_everywhere_and_reads_served_everywhere()
 
 
 def test_decided_but_unconfirmed_is_info_and_lands_after_the_cut() -> None:
+    """BHG 7.4: the decision is made once the commit record is written; it is told until all have it."""
     link = FakeLink(WriteAll, nodes=3)
     write = link.request(0, "write", "x", "a")
     link.run_for(650)
@@ -171,6 +174,7 @@ def test_a_commit_record_that_was_synced_binds_the_coordinator_that_wakes() -> N
 
 @pytest.mark.parametrize("host", [False, True])
 def test_a_participant_wakes_in_doubt_with_its_lock(host: bool) -> None:
+    """BHG 7.4, recovery: a process that failed in its uncertainty period cannot decide by itself when it recovers; it asks as in the termination protocol."""
     link = FakeLink(WriteAll, nodes=2)
     link.wait(link.request(0, "write", "x", "a"))
     link.request(0, "write", "x", "b")
@@ -188,6 +192,7 @@ def test_a_participant_wakes_in_doubt_with_its_lock(host: bool) -> None:
 
 
 def test_concurrent_writes_of_one_key_from_everywhere_all_commit_without_deadlock() -> None:
+    """Rosenkrantz, Stearns and Lewis 1978: waiting only ever goes from older to younger, so there is no cycle; a restarted one keeps its age."""
     link = FakeLink(WriteAll, nodes=5)
     writes = [link.request(node, "write", "x", f"{node}.{i}") for i in range(2) for node in range(5)]
     link.run_for(400_000)
