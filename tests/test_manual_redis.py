@@ -10,6 +10,8 @@ from test_policy_redis import S, ask, became, cluster, leaders, lines
 
 from capray.policies.redis.failover import RECONF, WAIT_PROMOTION
 from capray.policies.redis.messages import NOBODY, Hello, IsMasterDown, ReplicaOf
+from capray.policies.redis.replica import Redis
+from capray.policies.redis.settings import RedisSettings
 from capray.testing import FakeLink
 
 NEVER_PROMOTED = (0,) * 5  # replica-priority: Sentinels agree, vote, and find nobody
@@ -109,6 +111,68 @@ def test_setting_one_or_the_other_of_the_two_to_0_disables_the_feature(off: dict
     link.cut([[0]])
     link.run_for(15 * S)
     assert ask(link, 0, "write", value="a")[0] == "ok"
+
+
+# ---- Redis persistence ---------------------------------------------------------------------------------------------------------------
+def written(appendonly: Any, sync_us: int, settled_us: int, host: bool, writes: int = 1) -> tuple[int, Any]:
+    """How long the last of some writes took on a server alone, and what is there after a crash so long afterwards."""
+    link = FakeLink(Redis, 1, RedisSettings(appendonly=appendonly), sync_us=sync_us)
+    link.run_for(3 * S)
+    for value in range(writes):
+        ask(link, 0, "write", value=value)
+    link.wait(link.request(0, "write", "x", "last"))
+    took = link.replies[len(link.requests)].at - link.requests[len(link.requests)][2]
+    link.run_for(settled_us)
+    link.crash(0, host=host)
+    link.restart(0)
+    return took, link.values("x")[0]
+
+
+def test_appendfsync_always_syncs_before_sending_the_replies() -> None:
+    """Persistence: "fsync every time new commands are appended to the AOF. Very very slow, very safe ... a single fsync (before sending the replies).\""""
+    assert written("always", 5_000, 0, True) == (5_000, "last")
+
+
+def test_appendfsync_everysec_may_lose_1_second_of_data() -> None:
+    """Persistence: "fsync every second. Fast enough ..., and you may lose 1 second of data if there is a disaster"; a process alone that dies loses none,
+    for the file is the operating system's."""
+    assert written("everysec", 5_000, 1, True) == (0, None)
+    assert written("everysec", 5_000, 1_100_000, True) == (0, "last") and written("everysec", 5_000, 1, False) == (0, "last")
+
+
+def test_snapshotting_is_not_very_durable() -> None:
+    """Persistence: "If your computer running Redis stops, your power line fails, or you accidentally kill -9 your instance, the latest data written to Redis
+    will be lost": all of it before the first save point; redis.conf: "After 300 seconds (5 minutes) if at least 100 keys changed.\""""
+    assert written("no", 5_000, 200 * S, False) == (0, None)
+    assert written("no", 5_000, 301 * S, True, writes=98) == (0, None) and written("no", 5_000, 301 * S, True, writes=100) == (0, "last")
+
+
+def test_a_replica_saves_on_disk_the_database_file_that_it_is_sent() -> None:
+    """Replication: "the master transfers the database file to the replica, which saves it on disk, and then loads it into memory.\""""
+    link = cluster(2, repl_backlog_size=100)
+    link.run_for(S)
+    link.replica(1).server.on_reset(0)
+    for value in range(3):
+        ask(link, 0, "write", value=value)
+    link.run_for(9 * S)
+    ask(link, 0, "write", value="streamed, and in memory only")
+    link.run_for(S)
+    link.cut([[0]])
+    link.crash(1, host=True)
+    link.restart(1)
+    assert lines(link, "FullSync") and link.values("x")[1] == 2
+
+
+def test_the_configuration_is_rewritten_when_a_replica_is_promoted() -> None:
+    """Sentinel, "Configuring Sentinel": it "is also rewritten every time a replica is promoted to master"; sentinel.c sends CONFIG REWRITE with REPLICAOF, so
+    that who was promoted wakes as a primary."""
+    link = cluster(3, down_after_us=1000 * S)
+    link.run_for(S)
+    say(link, 0, 1, ReplicaOf(NOBODY))
+    assert link.roles[1] == "leader"
+    link.crash(1, host=True)
+    link.restart(1)
+    assert link.replica(1).server.master == NOBODY
 
 
 # ---- Sentinel: down, subjectively and objectively --------------------------------------------------------------------------------------

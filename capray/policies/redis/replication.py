@@ -216,16 +216,16 @@ class Server:
         if NOBODY in (self.master, message.master):
             owner.role("leader" if message.master == NOBODY else "follower")
         self.master = message.master
-        owner.persist(("role", self.master), sync=False)
         if self.master == NOBODY:
             self._detach_all()
             self._new_id()
             self._persist_lineage()
-            return
-        if self.link == ONLINE:
-            self.link_down_at = owner.now
-        self.stalled = False
-        self._connect()
+        else:
+            if self.link == ONLINE:
+                self.link_down_at = owner.now
+            self.stalled = False
+            self._connect()
+        owner.persist(("role", self.master))  # CONFIG REWRITE, in the same transaction
 
     def _persist_lineage(self) -> None:
         if self.settings.appendonly != "no":
@@ -286,8 +286,7 @@ class Server:
             old = before.get(key)
             if old != row:
                 self.owner.applied(key, row[4], row[:3], () if old is None else (old[4],))
-        if self.settings.appendonly != "no":
-            self._save()
+        self._save()
         self._online()
         self._acknowledge()
 
@@ -419,7 +418,7 @@ class Server:
             self._connect()  # the dial timed out: another one
 
     def _save(self) -> None:
-        """BGSAVE, or a rewritten append-only file."""
-        self.owner.persist(("rdb", self.lineage, self.offset, list(self.rows.values())), sync=False)
+        """BGSAVE, a rewritten append-only file, or the file that a full resynchronisation brought (repl-diskless-load: disabled)."""
+        self.owner.persist(("rdb", self.lineage, self.offset, list(self.rows.values())))
         self.dirty = 0
         self.saved_at = self.owner.now
