@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from broken.table import BUGS, SCHEDULES, Bug, broken_claims
 
 from capray.policies import POLICIES, load
 from capray.record import Record
-from capray.scenario import from_dict
+from capray.scenario import Scenario, from_dict
 from capray.trial import simulate
 
 HERE = Path(__file__).parent
@@ -26,8 +27,13 @@ SEEDS = 200 if FULL else 2
 BY_SCHEDULE = {bug.schedule: [other for other in BUGS if other.schedule == bug.schedule] for bug in BUGS}
 
 
+@lru_cache
+def scenario(bug: Bug, broken: bool) -> Scenario:
+    return from_dict(bug.scenario(broken))
+
+
 def trial(bug: Bug, broken: bool, seed: int) -> Record:
-    return simulate(from_dict(bug.scenario(broken)), seed)
+    return simulate(scenario(bug, broken), seed)
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.mutant)
@@ -59,11 +65,11 @@ def test_every_bug_says_what_it_violates() -> None:
         assert "Violates" in (load(f"broken.{bug.mutant}").__doc__ or ""), bug.mutant
 
 
-@pytest.mark.parametrize(("policy", "status"), [("broken.etcd:UnsafeNoFsync", 1), ("etcd", 0)])
-def test_from_the_command_line(policy: str, status: int, tmp_path: Path) -> None:
+def test_from_the_command_line(tmp_path: Path) -> None:
+    """As a user types it; what the sound policy's row says there is the test above."""
     history, where = tmp_path / "history.jsonl", {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    capray = (sys.executable, "-m", "capray")
+    capray, policy = (sys.executable, "-m", "capray"), "broken.etcd:UnsafeNoFsync"
     command = (*capray, "run", str(SCHEDULES / "etcd_power_loss.toml"), "--policy", policy, "--seed", "1", "--json", "--history", str(history))
     answer = json.loads(subprocess.run(command, env=where, capture_output=True, text=True, check=True).stdout)
-    assert answer["policy"] == policy and answer["measurement"]["linearizable"] == ("invalid" if status else "valid")
-    assert subprocess.run((*capray, "check", str(history)), env=where, capture_output=True, check=False).returncode == status
+    assert answer["policy"] == policy and answer["measurement"]["linearizable"] == "invalid"
+    assert subprocess.run((*capray, "check", str(history)), env=where, capture_output=True, check=False).returncode == 1

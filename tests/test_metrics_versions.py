@@ -291,6 +291,12 @@ def test_a_long_trial_is_sampled_more_coarsely_and_always_to_its_end(monkeypatch
     monkeypatch.setattr(divergence_module, "MOST_SAMPLES", 2)
     assert sampling(500 * MS) == (300 * MS, [0, 300 * MS, 500 * MS])
 
+def test_two_replicas_agree_from_the_instant_at_which_a_branch_is_discarded() -> None:
+    story = [write(1, 0, 0, 10), write(2, 0, S, None)]
+    branch = [applied(S + 5, 0, 2, 2, 1), applied(5 * S, 0, 2, 2, kind="discard")]
+    points = divergence_curve(record(story, everywhere(5, 1, 1) + branch))
+    assert {point.at // 100_000 for point in points if point.differing} == set(range(12, 50))  # 1.2 s, the grace, to 5 s
+
 
 # ---- convergence ----------------------------------------------------------------------------------------------------------------------------------
 HEAL = 10 * S

@@ -90,17 +90,18 @@ def _highest(found: KeyHoldings, node: int, grid: Times, grace_us: int | None) -
 
 def _sweep(spans: list[tuple[int, int, int]], grid: Times) -> Times:
     """The same where something was discarded."""
-    out: list[int] = []
+    edges = sorted({edge for since, _, end in spans for edge in (since, end) if edge != FOREVER})
+    out = [-1]  # before the first edge, and from each on
     heap: list[tuple[int, int]] = []  # (-rank, until when it is held)
     i = 0
-    for t in grid.tolist():
+    for t in edges:
         while i < len(spans) and spans[i][0] <= t:
             heappush(heap, (-spans[i][1], spans[i][2]))
             i += 1
         while heap and heap[0][1] <= t:
             heappop(heap)
         out.append(-heap[0][0] if heap else -1)
-    return np.array(out, np.int64)
+    return np.array(out, np.int64)[np.searchsorted(np.array(edges, np.int64), grid, side="right")]
 
 
 # ---- where the order is partial -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from capray.policies import ring
 from capray.policies.cassandra.cells import ABSENT, Cell, order, same
 from capray.policies.cassandra.hints import Hints
 from capray.policies.cassandra.reads import PendingRead, Reads
+from capray.policies.cassandra.repair import Repair
 from capray.policies.cassandra.replica import Cassandra
 
 
@@ -87,3 +88,45 @@ class Believing(Reads):
 
     def _read_rows(self, digests: PendingRead) -> None:
         self._finish(digests, next(cell for _, cell in digests.answers.values() if cell is not None))
+
+
+class DeletesInPlace(Cassandra):
+    """A delete takes the row away and leaves no tombstone.  Violates LADIS 2009's last write wins for deletes (documentation, Tombstones: "a delete is a
+    write"): a replica that missed the delete brings the value back, by a read's repair or by anti-entropy."""
+
+    def apply(self, key: str, cell: Cell) -> None:
+        super().apply(key, cell)
+        if cell[1] is None and self.cells.get(key) == cell:
+            del self.cells[key]
+            self.purged(key, order(cell))
+
+
+class GraceForgotten(Cassandra):
+    """A tombstone goes with the next compaction, here after a second.  Violates gc_grace_seconds (documentation, Tombstones, grace period: longer than any
+    replica is away): the deleted value is resurrected by who was away for longer."""
+
+    def _expect_purge(self, key: str, cell: Cell) -> None:
+        if cell[1] is None:
+            self.set_timer(("purge", key), 1_000_000)
+
+    def _purge(self, key: str) -> None:
+        cell = self.cells.get(key, ABSENT)
+        if cell[1] is None and cell != ABSENT:
+            del self.cells[key]
+            self.purged(key, order(cell))
+
+
+class RepairsLiveRows(Cassandra):
+    """Anti-entropy compares and streams what has a value.  Violates repair (documentation, Repair: tombstones are streamed like any other cell): who missed
+    a delete goes on with the value for ever."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.repair = RepairOfLiveRows(self, self.settings.anti_entropy_interval_us)
+
+
+class RepairOfLiveRows(Repair):
+    """Does not see a tombstone."""
+
+    def _rows(self, owner: int) -> list[tuple[str, Cell]]:
+        return [row for row in super()._rows(owner) if row[1][1] is not None]

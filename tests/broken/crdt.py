@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies.crdt.replica import Acknowledge, Crdt
-from capray.policies.crdt.types import Counter, LwwRegister, mv_join
+from capray.policies.crdt.types import OR_EMPTY, Counter, LwwRegister, OrSet, context_join, mv_join, or_join, or_remove
 
 
 class AcknowledgesUnread(Crdt):
@@ -81,3 +81,43 @@ class TiesStay(Crdt):
         coarse = -(-self.now // 1_000_000) * 1_000_000
         seen = self.states.get(key, (-1, -1, None))[0]
         return (max(coarse, seen + 1 if seen >= coarse else 0), self.node, value), ()
+
+
+class RemovesUntagged(Crdt):
+    """A remove takes the element out of the state here and names no adds.  Violates RR-7506, specification 15 (a remove's effect is the tags that it
+    observed): nobody else hears of it, and whoever sends a state brings the element back."""
+
+    def _mutate(self, f: str, key: str, value: Any) -> Any:
+        if f != "remove":
+            return super()._mutate(f, key, value)
+        entries, context = self.states.get(key, OR_EMPTY)
+        self.states[key] = tuple(entry for entry in entries if entry[3] != value), context
+        return OR_EMPTY, ()
+
+
+class RemovesWithoutContext(Crdt):
+    """What was removed is not remembered as seen: a join is the union of both sides' elements.  Violates figure 8 (JPDC 2018: an entry that the other side
+    has seen and dropped stands no more): the next state or delta with an add brings a removed element back."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=join_of_entries)
+
+
+def join_of_entries(a: OrSet, b: OrSet) -> OrSet:
+    """A remove is heeded when it comes; an add is always taken."""
+    dropped = {(entry[0], entry[1]) for entry in a[0]} - {(entry[0], entry[1]) for entry in or_join(a, b)[0]}
+    entries = {(entry[0], entry[1]): entry for entry in (*a[0], *b[0]) if (entry[0], entry[1]) not in dropped}
+    return tuple(entries[dot] for dot in sorted(entries)), context_join(a[1], b[1])
+
+
+class RemovesUnseen(Crdt):
+    """A remove counts as seen all that its key's nodes may have added by now, heard of or not.  Violates add-wins (RR-7506, specification 15: an add that is
+    concurrent with a remove is not affected): what the other side of a cut adds meanwhile is swallowed."""
+
+    def _mutate(self, f: str, key: str, value: Any) -> Any:
+        if f != "remove":
+            return super()._mutate(f, key, value)
+        state = self.states.get(key, OR_EMPTY)
+        ahead = tuple((node, upto + 1) for node, upto in state[1][0] if node != self.node)
+        return ((), context_join(or_remove(state, value)[1], ((), ahead))), ()

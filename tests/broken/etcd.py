@@ -88,3 +88,32 @@ class CommitsOldTerms(Etcd):
         if first and self.log.term(self.commit) == self.term:
             self.leads_for_reads()
         return True
+
+
+class LeaseTooLong(Etcd):
+    """Reads go by a lease of five election timeouts, from when the last round that a quorum confirmed was begun.  Violates thesis 6.4.1, "the leader's lease
+    would be extended to start + election timeout / clock drift bound": a leader that was cut off answers from a past that others have left."""
+
+    LEASE = 5  # election timeouts; with 1 it is sound wherever clocks run alike
+
+    def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
+        super().__init__(node, nodes, settings, stream)
+        self.begun: dict[tuple[int, int], int] = {}
+        self.leased_until = 0
+
+    def confirm(self, reader: int, round: int) -> None:
+        if self.now < self.leased_until:
+            self.hand_back(reader, round, self.commit)
+        else:
+            self.begun[reader, round] = self.now
+            super().confirm(reader, round)
+
+    def hand_back(self, reader: int, round: int, index: int) -> None:
+        begun = self.begun.pop((reader, round), None)
+        if begun is not None:
+            self.leased_until = begun + self.LEASE * self.settings.election_timeout_us
+        super().hand_back(reader, round, index)
+
+    def lead_ends(self) -> None:
+        super().lead_ends()
+        self.begun, self.leased_until = {}, 0

@@ -2,7 +2,8 @@
 
 `keeps` is a column of the measurement that `capray run --json` prints, with what it is for the sound policy; or what the history shows that
 `capray run --history` writes: `sequential` (`capray check --consistency sequential`), `final_reads_alike` (in the end every node answers a key alike),
-`siblings_final` (the longest list that a last read finds).
+`siblings_final` (the longest list that a last read finds), `set_wrong_final` (how many elements a last read misses that nobody removed, or finds though
+their remove was answered: a set's client removes what it has read, and no element is added twice).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from capray.record import Operation, Record
 from capray.scenario import read_toml
 
 SCHEDULES = Path(__file__).parent / "schedules"
-SOUND = {"write_all": "write-all"}  # where a policy's name is no module's
+SOUND = {"write_all": "write-all", "cassandra_paxos": "cassandra"}  # where a policy's name is no module's
 
 
 class Bug(NamedTuple):
@@ -48,6 +49,7 @@ NOTHING_LOST = "lost_writes == 0"
 REPLICAS_AGREE = "divergence_final == 0"
 ANSWERS_AGREE = "final_reads_alike == true"
 FRESH_IN_THE_END = "stale_reads_final == 0"
+SETS_RIGHT = "set_wrong_final == 0"
 
 BUGS = (
     Bug("abd:QuorumsApart", "abd_cut", LINEARIZABLE),
@@ -71,6 +73,7 @@ BUGS = (
     Bug("etcd:UnsafeNoFsync", "etcd_power_loss", LINEARIZABLE),
     Bug("etcd:ReadsWithoutQuorum", "etcd_leader_stays", "stale_reads == 0", (0, 6)),
     Bug("etcd:CommitsOldTerms", "etcd_figure_8", LINEARIZABLE),
+    Bug("etcd:LeaseTooLong", "etcd_leader_stays", "stale_reads == 0"),
     Bug("zookeeper:HalfIsEnough", "zookeeper_halves", "sequential == valid"),
     Bug("zookeeper:AckBeforeDisk", "zookeeper_power_loss", LINEARIZABLE),
     Bug("zookeeper:HistoryIgnored", "zookeeper_short_history", LINEARIZABLE),
@@ -81,6 +84,14 @@ BUGS = (
     Bug("cassandra:ForgetsCommitLog", "cassandra_two_restarts", LINEARIZABLE),
     Bug("cassandra:DropsHints", "cassandra_cut_before_rest", REPLICAS_AGREE),
     Bug("cassandra:LastArrivalWins", "cassandra_cut_before_rest", FRESH_IN_THE_END),
+    Bug("cassandra:DeletesInPlace", "cassandra_deletes", FRESH_IN_THE_END),
+    Bug("cassandra:GraceForgotten", "cassandra_deletes", FRESH_IN_THE_END),
+    Bug("cassandra:RepairsLiveRows", "cassandra_deletes", REPLICAS_AGREE),
+    Bug("cassandra_paxos:QuorumOfOne", "cassandra_serial", LINEARIZABLE),
+    Bug("cassandra_paxos:LeftoversIgnored", "cassandra_serial", LINEARIZABLE),
+    Bug("cassandra_paxos:ReadsWithoutBallot", "cassandra_serial", LINEARIZABLE, (0, 2, 3)),
+    Bug("cassandra_paxos:PromisesForgotten", "cassandra_serial_restarts", LINEARIZABLE, (0, 2, 3)),
+    Bug("cassandra_paxos:PromisesBroken", "cassandra_serial_contended", LINEARIZABLE, (0, 3, 6)),
     Bug("dynamo:DropsHints", "dynamo_one_down", REPLICAS_AGREE),
     Bug("dynamo:LastArrivalWins", "dynamo_cut", FRESH_IN_THE_END),
     Bug("dynamo:NoContext", "dynamo_cut", "siblings_final <= 3"),
@@ -96,12 +107,14 @@ BUGS = (
     Bug("postgres:ForgetsItsPromotion", "postgres_promoted_restarts", REPLICAS_AGREE, (0, 1)),
     Bug("crdt:AcknowledgesUnread", "crdt_set_cut", ANSWERS_AGREE),
     Bug("crdt:ForgetsItsDisk", "crdt_set_restarts", ANSWERS_AGREE, (0, 2, 3)),
+    Bug("crdt:RemovesUntagged", "crdt_set_removes", SETS_RIGHT),
+    Bug("crdt:RemovesWithoutContext", "crdt_set_removes", SETS_RIGHT),
+    Bug("crdt:RemovesUnseen", "crdt_set_removes", SETS_RIGHT),
     Bug("crdt:KeepsItsOwn", "crdt_mv_cut", REPLICAS_AGREE),
     Bug("crdt:TrustsItsClock", "crdt_skew", NOTHING_LOST),
     Bug("crdt:TiesStay", "crdt_skew", REPLICAS_AGREE),
     Bug("crdt:AddsUp", "crdt_counter_cut", ANSWERS_AGREE),
 )
-
 
 
 def broken_claims(record: Record, claims: Sequence[str]) -> list[str]:
@@ -136,9 +149,19 @@ def _siblings(history: Sequence[Operation]) -> int:
     return max(len(answer) if isinstance(answer, list) else 1 for answers in _final_reads(history).values() for answer in answers)
 
 
+def _set_wrong(history: Sequence[Operation]) -> int:
+    asked = {f: {(op.key, op.value) for op in history if op.f == f and op.type != "fail"} for f in ("write", "remove")}
+    added = {(op.key, op.value) for op in history if op.f == "write" and op.type == "ok"}
+    removed = {(op.key, op.value) for op in history if op.f == "remove" and op.type == "ok"}
+    last = [(op.key, {(op.key, one) for one in op.result or ()}) for op in history if op.final and op.type == "ok"]
+    missed = sum(len({one for one in added - asked["remove"] if one[0] == key} - found) for key, found in last)
+    return missed + sum(len(found & removed) + len(found - asked["write"]) for _, found in last)
+
+
 FROM_HISTORY: dict[str, Callable[[Sequence[Operation]], Any]] = {
     "linearizable": verdict,
     "final_reads_alike": _alike,
     "siblings_final": _siblings,
+    "set_wrong_final": _set_wrong,
     "sequential": lambda history: CHECKERS["sequential"](history, MODELS["register"], None, DEFAULT_BUDGET).status,
 }
