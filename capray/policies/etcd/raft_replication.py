@@ -258,9 +258,7 @@ class Replication(Elections):
         if message.entries and self.log.merge(message.index, message.entries):
             self.save()
             self.unsaved.append(message)
-            self.commit_to(min(message.commit, end))
-        else:
-            self.commit_to(min(message.commit, end))
+        self.commit_to(min(message.commit, end))
         self.answer(src, AppendResponse(self.term, end))
 
     def on_snapshot(self, src: int, message: InstallSnapshot) -> None:
