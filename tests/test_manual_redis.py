@@ -149,10 +149,10 @@ def test_snapshotting_is_not_very_durable() -> None:
 
 def test_a_replica_saves_on_disk_the_database_file_that_it_is_sent() -> None:
     """Replication: "the master transfers the database file to the replica, which saves it on disk, and then loads it into memory.\""""
-    link = cluster(2, repl_backlog_size=100)
+    link = cluster(2, repl_backlog_size=300)
     link.run_for(S)
     link.replica(1).server.on_reset(0)
-    for value in range(3):
+    for value in range(4):
         ask(link, 0, "write", value=value)
     link.run_for(9 * S)
     ask(link, 0, "write", value="streamed, and in memory only")
@@ -160,7 +160,27 @@ def test_a_replica_saves_on_disk_the_database_file_that_it_is_sent() -> None:
     link.cut([[0]])
     link.crash(1, host=True)
     link.restart(1)
-    assert lines(link, "FullSync") and link.values("x")[1] == 2
+    assert len(lines(link, "FullSync")) == 1 and link.values("x")[1] == 3
+    link.heal()
+    link.run_for(9 * S)
+    assert link.values("x")[1] == "streamed, and in memory only" and len(lines(link, "FullSync")) == 1
+
+
+def test_a_replica_restarted_from_its_rdb_file_resynchronizes_partially_and_from_the_aof_file_fully() -> None:
+    """Replication, "Partial sync after restarts and failovers": replicas "are able to store in the RDB file the information needed to resync with their
+    master"; "It is not possible to partially sync a replica that restarted via the AOF file.\""""
+    for appendonly, what in (("no", "Continue("), ("always", "FullSync(")):
+        link = cluster(2, appendonly=appendonly)
+        link.run_for(S)
+        for value in range(100):
+            ask(link, 0, "write", value=value)
+        link.run_for(301 * S)  # a save point
+        for _ in range(2):  # the second time the append-only file begins with what the full synchronisation brought
+            link.crash(1)
+            link.restart(1)
+            before = len(link.log)
+            link.run_for(9 * S)
+        assert [line for line in link.log[before:] if f"0 -> 1 {what}" in line] and link.values("x")[1] == 99
 
 
 def test_the_configuration_is_rewritten_when_a_replica_is_promoted() -> None:

@@ -8,7 +8,7 @@ PSYNC: a replica goes on from its offset where the primary's replication id, or 
 replica's, and the backlog reaches back so far; else it takes the whole data set and drops its own.
 A promoted replica begins a new id; whoever wrote on under the old one has a branch, which a full resynchronisation discards.
 Simplified, and why: an offset counts writes and pings, not bytes (nothing depends on their length); loading a data set takes no time beyond
-`repl_diskless_sync_delay` (the data of a trial is a few keys); a restarted server always resynchronises fully (its RDB could spare a replica that).
+`repl_diskless_sync_delay` (the data of a trial is a few keys).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Server:
         self._begin()
 
     def reboot(self, journal: list[Any]) -> None:
-        """The process boots again, with what RDB or append-only file and the rewritten redis.conf hold."""
+        """The process boots again, with what RDB or append-only file and the rewritten redis.conf hold.  An RDB says where in which history it is: a
+        replica goes on from there if it can; the append-only file does not."""
         for record in journal:
             if record[0] == "role":
                 self.master = record[1]
@@ -98,7 +99,7 @@ class Server:
         self.owner.applied("", None, (0,))  # a restarted server holds what follows, and nothing else
         for row in self.rows.values():
             self.owner.applied(row[3], row[4], row[:3])
-        self.knows_nothing = True
+        self.knows_nothing = self.settings.appendonly != "no" or not any(record[0] == "rdb" for record in journal)
         self.saved_at = self.link_down_at = self.owner.now
         self.link = CONNECT
         if self.master == NOBODY:
