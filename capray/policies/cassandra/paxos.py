@@ -2,20 +2,24 @@
 
 Decides: what a compare-and-set and a serial read do, as coordinator and as acceptor: prepare, (repair what was left over), read, propose, commit.
 May not know: other keys; each partition is a Paxos register of its own.
-Sources: service.StorageProxy (doPaxos, beginRepairAndPaxos, proposePaxos, commitPaxos), service.paxos.PaxosState; serial reads propose an
-empty update since 4.0 (CASSANDRA-12126), so that a later one cannot see an earlier state.
+Sources: service.StorageProxy (legacyCas, legacyReadWithPaxos, doPaxos, beginAndRepairPaxos, proposePaxos, commitPaxos), service.paxos.v1
+(callbacks: prepare waits for a quorum, propose for one or for all answers; all of them until the write timeout counted from the client's
+request), service.paxos.PaxosState; serial reads propose an empty update since 4.0 (CASSANDRA-12126), so that a later one cannot see an earlier state.
+The row is read as any other at QUORUM (LOCAL_QUORUM), by reads.py: of as many replicas as that needs, in the dynamic snitch's order, so that
+a transaction can hang on a cut-off replica although a quorum of others has promised.
 A write at SERIAL stands for `UPDATE ... IF <condition that holds>`: it reads, as any conditional update must, and then sets the value.
 LOCAL_SERIAL has only the replicas of the coordinator's data centre as participants, and is committed at LOCAL_QUORUM; commits go to all.
 A ballot is (microseconds, node): as TimeUUIDs are, ordered by time and unique.  A read at SERIAL that fails to reach a quorum fails.
+Simplified: when an earlier transaction's leftover has been committed at a quorum, its silent replicas get no hint.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capray.policies.cassandra.cells import ABSENT, Cell, wins
-from capray.policies.ring import quorum
-from capray.replica import ACK, READ, RESPONSE, WRITE, Message
+from capray.policies.cassandra.cells import ABSENT, Cell
+from capray.policies.ring import EVERY, quorum
+from capray.replica import ACK, WRITE, Message
 
 if TYPE_CHECKING:
     from capray.policies.cassandra.replica import Cassandra
@@ -97,26 +101,6 @@ class Committed(Message, frozen=True, array_like=True, tag=True, gc=False):
     id: int
 
 
-class SerialRead(Message, frozen=True, array_like=True, tag=True, gc=False):
-    """READ_REQ within a transaction: the row."""
-
-    kind = READ
-    size = 110
-    id: int
-    key: str
-    created: int
-
-
-class SerialRow(Message, frozen=True, array_like=True, tag=True, gc=False):
-    """Its answer."""
-
-    kind = RESPONSE
-    size = 170
-    id: int
-    cell: Cell
-    created: int
-
-
 class Transaction:
     """One lightweight transaction under way at its coordinator."""
 
@@ -127,6 +111,7 @@ class Transaction:
         "deadline",
         "id",
         "key",
+        "needs",
         "participants",
         "phase",
         "promises",
@@ -135,22 +120,24 @@ class Transaction:
         "repairing",
         "replicas",
         "request",
+        "sent",
+        "started",
         "value",
         "votes",
     )
 
-    def __init__(
-        self, number: int, request: int, key: str, value: Any, read: bool, participants: list[int], replicas: list[int], deadline: int
-    ) -> None:
-        """participants: the replicas among which a quorum is needed; replicas: those of them that were alive when it began."""
+    def __init__(self, number: int, request: int, key: str, value: Any, read: bool, started: int, deadline: int, participants: list[int]) -> None:
+        """participants: the replicas among which a quorum is needed."""
         self.id = number
-        self.participants = participants
         self.request = request
         self.key = key
         self.value = value
         self.read = read
-        self.replicas = replicas
+        self.started = started
         self.deadline = deadline
+        self.participants = participants
+        self.replicas: list[int] = []  # those of them that were alive when it began
+        self.needs: tuple[tuple[int, int], ...] = ()  # what reading the row needs
         self.phase = PREPARE
         self.ballot: Ballot = NONE
         self.cell: Cell = NOTHING  # what is proposed
@@ -158,6 +145,7 @@ class Transaction:
         self.promises: dict[int, Promise] = {}
         self.votes: dict[int, Cell] = {}
         self.refused = 0
+        self.sent = 0  # when the commit was
         self.answered = False
 
 
@@ -238,38 +226,35 @@ class Paxos:
         if m.id:
             self.host.send(src, Committed(m.id))
 
-    def on_serial_read(self, src: int, m: SerialRead) -> None:
-        """The row held here."""
-        if not self._stale(m.created):
-            self.host.send(src, SerialRow(m.id, self.host.cells.get(m.key, ABSENT), m.created))
-
     # ---- proposer -----------------------------------------------------------------------------------------------------------------
     def begin(self, request: int, key: str, value: Any, read: bool, local: bool = False) -> None:
         """A client's conditional write, or its serial read: refused if no quorum of the participants is alive (ReplicaPlans.forPaxos)."""
         host = self.host
         here = host.datacenter(host.node)
         participants = [n for n in host.replicas(key) if not local or host.datacenter(n) == here]
-        replicas = [n for n in participants if host.gossiper.alive[n]]
-        if len(replicas) < quorum(len(participants)):
-            host.reply(request, "fail", None, "UNAVAILABLE")
-            return
-        deadline = host.now + host.settings.cas_contention_timeout_us
-        t = Transaction(host.new_id(), request, key, value, read, participants, replicas, deadline)
+        t = Transaction(host.new_id(), request, key, value, read, host.now, host.now + host.settings.cas_contention_timeout_us, participants)
         self.open[t.id] = t
-        self._prepare(t)
+        t.replicas = [n for n in participants if host.gossiper.alive[n]]
+        t.needs = ((here if local else EVERY, self._quorum(t)),)
+        if len(t.replicas) < self._quorum(t):
+            self._finish(t, "fail", None, "UNAVAILABLE")
+        else:
+            self._prepare(t)
 
     def _quorum(self, t: Transaction) -> int:
         return quorum(len(t.participants))
 
     def _next_phase(self, t: Transaction, phase: int) -> None:
-        """Each phase waits for the write timeout at most; its number is a new one, so that late answers to an earlier one are ignored."""
+        """All phases but the reading wait until the write timeout from the client's request (RequestTime.computeTimeout); a phase's number is a
+        new one, so that late answers to an earlier one are ignored."""
         self.open.pop(t.id, None)
         self.host.cancel_timer(("paxos", t.id))
         t.id = self.host.new_id()
         self.open[t.id] = t
         t.phase = phase
         t.promises, t.votes, t.refused = {}, {}, 0
-        self.host.set_timer(("paxos", t.id), self.host.settings.write_request_timeout_us)
+        if phase != READING:
+            self.host.set_timer(("paxos", t.id), max(0, t.started + self.host.settings.write_request_timeout_us - self.host.now))
 
     def _prepare(self, t: Transaction) -> None:
         self._next_phase(t, PREPARE)
@@ -304,33 +289,32 @@ class Paxos:
         for node in missing:
             self.host.send(node, Commit(0, t.key, last.committed, last.committed_cell, self.host.now))
         if missing:
-            self._prepare(t)
+            self.again(t.id)
         elif t.read:
             self._propose(t, NOTHING)
         else:
             self._read_row(t)
 
     def _read_row(self, t: Transaction) -> None:
+        """The state that the condition is tested on, or that a serial read answers: a read at QUORUM, whose times count from the client's request."""
         self._next_phase(t, READING)
-        for node in t.replicas:
-            self.host.send(node, SerialRead(t.id, t.key, self.host.now))
+        self.host.reads.begin_within(t.id, t.key, t.started, t.needs, not t.read)
 
-    def on_row(self, src: int, m: SerialRow) -> None:
-        """A quorum's rows: the newest is the state that the condition is tested on, or that a serial read answers."""
-        t = self.open.get(m.id)
+    def on_row(self, number: int, cell: Cell) -> None:
+        """The row is here."""
+        t = self.open.get(number)
         if t is None or t.phase != READING:
             return
-        t.votes[src] = m.cell
-        if len(t.votes) < self._quorum(t):
-            return
-        if not t.read:
+        if t.read:
+            self._finish(t, "ok", cell[1], None)
+        else:
             self._propose(t, (t.ballot[0], t.value, self.host.now if t.value is None else 0))
-            return
-        newest = ABSENT
-        for cell in t.votes.values():
-            if wins(cell, newest):
-                newest = cell
-        self._finish(t, "ok", newest[1], None)
+
+    def row_failed(self, number: int, error: str) -> None:
+        """Too few replicas are alive for the row (nothing was proposed), or they did not answer in time."""
+        t = self.open.get(number)
+        if t is not None and t.phase == READING:
+            self._finish(t, "fail" if t.read or error == "UNAVAILABLE" else "info", None, error)
 
     def _propose(self, t: Transaction, cell: Cell) -> None:
         self._next_phase(t, PROPOSE)
@@ -342,7 +326,7 @@ class Paxos:
 
     def on_accepted(self, src: int, m: Accepted) -> None:
         """A quorum has accepted: decided.  All refused: begin again.  Some accepted and some refused: another transaction may finish what
-        was accepted, so that to try again could apply it twice: a time-out (proposePaxos, timeoutIfPartial)."""
+        was accepted, so that to try again could apply it twice: CasWriteUnknownResultException (proposePaxos, backoffIfPartial)."""
         t = self.open.get(m.id)
         if t is None or t.phase != PROPOSE:
             return
@@ -351,26 +335,26 @@ class Paxos:
         else:
             t.refused += 1
             self.last_ballot = max(self.last_ballot, m.standing[0])
-        own = not t.read and not t.repairing
         if len(t.votes) >= self._quorum(t):
             if t.read and not t.repairing:
                 self._read_row(t)
             else:
                 self._commit(t)
-        elif not own and len(t.replicas) - t.refused < self._quorum(t):
+        elif t.repairing and len(t.replicas) - t.refused < self._quorum(t):
             self._contended(t, m.standing)
         elif len(t.votes) + t.refused == len(t.replicas):
             if t.votes:
-                self._fail(t, "CasWriteTimeout (partly accepted)")
+                self._fail(t, "CasWriteUnknown")
             else:
                 self._contended(t, m.standing)
 
     def _commit(self, t: Transaction) -> None:
         self._next_phase(t, COMMIT)
+        t.sent = self.host.now
         for node in self.host.replicas(t.key):
             if self.host.gossiper.alive[node]:
                 self.host.send(node, Commit(t.id, t.key, t.ballot, t.cell, self.host.now))
-            elif t.cell[0] >= 0 and self.host.hints.should_hint(node):
+            elif t.cell[0] >= 0 and not t.repairing and self.host.hints.should_hint(node):
                 self.host.hints.write(node, t.key, t.cell)
 
     def _told(self, t: Transaction) -> list[int]:
@@ -386,7 +370,7 @@ class Paxos:
         if sum(node in t.votes for node in t.participants) >= self._quorum(t) and not t.answered:
             if t.repairing:
                 t.repairing = False
-                self._prepare(t)
+                self.again(t.id)
                 return
             t.answered = True
             self.host.reply(t.request, "ok")
@@ -398,38 +382,48 @@ class Paxos:
         """Another ballot is ahead: sleep up to 100 ms and try a higher one, until the contention timeout."""
         self.last_ballot = max(self.last_ballot, standing[0])
         t.repairing = False
-        if self.host.now >= t.deadline:
-            self._fail(t, "CasWriteTimeout (contention)")
-            return
         self._next_phase(t, PREPARE)
         self.host.set_timer(("paxos-again", t.id), self.host.stream.below(CONTENTION_SLEEP_US))
         self.host.cancel_timer(("paxos", t.id))
 
     def again(self, number: int) -> None:
-        """The sleep is over."""
-        t = self.open.get(number)
-        if t is not None:
-            self._prepare(t)
-
-    def timed_out(self, number: int) -> None:
-        """A phase found no quorum in time; or, after the answer, a replica has not acknowledged the commit, and gets a hint."""
+        """The sleep is over, or an earlier transaction is finished: prepare anew, if cas_contention_timeout is not over."""
         t = self.open.get(number)
         if t is None:
             return
-        if t.phase == COMMIT and t.cell[0] >= 0:
-            for node in self._told(t):
-                if node not in t.votes and node != self.host.node and self.host.hints.should_hint(node):
-                    self.host.hints.write(node, t.key, t.cell)
-        if t.answered:
-            del self.open[number]
+        if self.host.now < t.deadline:
+            self._prepare(t)
         else:
+            self._fail(t, "CasWriteTimeout (contention)")
+
+    def timed_out(self, number: int) -> None:
+        """A phase found no quorum in time; of a commit also, later, its own time-out, after which those that are silent get a hint."""
+        t = self.open.get(number)
+        if t is None:
+            return
+        if t.phase != COMMIT or t.repairing:
             self._fail(t, "ReadTimeout (SERIAL)" if t.read else "CasWriteTimeout")
+            return
+        if not t.answered:
+            t.answered = True
+            self.host.reply(t.request, "info", None, "CasWriteTimeout")
+        left = t.sent + self.host.settings.write_request_timeout_us - self.host.now
+        if left > 0:
+            self.host.set_timer(("paxos", t.id), left)
+            return
+        del self.open[t.id]
+        for node in self._told(t):
+            if node not in t.votes and node != self.host.node and self.host.hints.should_hint(node):
+                self.host.hints.write(node, t.key, t.cell)
 
     def _fail(self, t: Transaction, error: str) -> None:
         """A read has failed; a write may be accepted somewhere and be finished by a later transaction: unknown."""
         self._finish(t, "fail" if t.read else "info", None, error)
 
     def _finish(self, t: Transaction, outcome: str, result: Any, error: str | None) -> None:
+        host = self.host
         del self.open[t.id]
-        self.host.cancel_timer(("paxos", t.id))
-        self.host.reply(t.request, outcome, result, error)
+        host.cancel_timer(("paxos", t.id))
+        if t.read:
+            host.reads.percentile.add(host.now, max(1, host.now - t.started))  # legacyReadWithPaxos: coordinatorReadLatency is all of it
+        host.reply(t.request, outcome, result, error)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from capray.policies.cassandra.cells import ABSENT, Cell, digest, same, wins
 from capray.policies.cassandra.messages import ReadData, ReadDigest, ReadRepair, ReadRequest
 from capray.policies.cassandra.snitch import DynamicSnitch, LatencyPercentile
-from capray.policies.ring import EVERY
+from capray.policies.ring import EVERY, quorum
 
 if TYPE_CHECKING:
     from capray.policies.cassandra.replica import Cassandra
+
+Needs = tuple[tuple[int, int], ...]  # (data centre, how many of its replicas)
 
 # Stages of a read: digests are awaited; full rows are, after a mismatch; repaired replicas are; it is answered.
 DIGESTS, ROWS, REPAIRS, DONE = range(4)
@@ -30,16 +32,22 @@ READ_TIMEOUT, SPECULATE, REPAIR_TIMEOUT, MORE_REPAIRS = range(4)
 class PendingRead:
     """One read under way at its coordinator."""
 
-    __slots__ = ("answers", "best", "candidates", "contacts", "id", "key", "missing", "request", "sent", "stage", "stale", "started")
+    __slots__ = (
+        "answers", "best", "candidates", "contacts", "counted", "id", "key", "missing", "needs", "request", "sent", "stage", "stale", "started", "within"
+    )
 
-    def __init__(self, read_id: int, request: int, key: str, started: int, candidates: list[int], missing: list[list[int]]) -> None:
+    def __init__(self, read_id: int, request: int, within: int, key: str, started: int, counted: int, needs: Needs, candidates: list[int]) -> None:
+        """For a client's request, or within a lightweight transaction, the other of `request` and `within` being 0."""
         self.id = read_id
         self.request = request
+        self.within = within
         self.key = key
-        self.started = started
+        self.started = started  # when the client's request came
+        self.counted = counted  # since when its latency is, for the percentile; -1: that is not told here
+        self.needs = needs
         self.candidates = candidates
         self.contacts: list[int] = []
-        self.missing = missing  # [data centre, answers still needed]
+        self.missing = [list(need) for need in needs]  # [data centre, answers still needed]
         self.sent: set[int] = set()  # replicas that were asked and have not answered
         self.answers: dict[int, tuple[int, Cell | None]] = {}  # replica -> digest, and the row where it was asked for
         self.stage = DIGESTS
@@ -86,18 +94,26 @@ class Reads:
 
     # ---- asking -------------------------------------------------------------------------------------------------------------------
     def begin(self, request: int, key: str) -> None:
-        """A client's read: refuse it if too few replicas are alive, else ask as many as the level needs, best first."""
+        """A client's read."""
+        self._begin(request, 0, key, self.host.now, self.host.now, self.host.read_needs)
+
+    def begin_within(self, transaction: int, key: str, started: int, needs: Needs, counted: bool) -> None:
+        """A lightweight transaction's, whose client asked at `started`; `paxos.on_row` or `row_failed` is told how it ends."""
+        self._begin(0, transaction, key, started, self.host.now if counted else -1, needs)
+
+    def _begin(self, request: int, within: int, key: str, started: int, counted: int, needs: Needs) -> None:
+        """Refuse it if too few replicas are alive, else ask as many as the level needs, best first."""
         host = self.host
         candidates = [n for n in host.replicas(key) if host.gossiper.alive[n]]
-        needs = host.read_needs
-        if not host.enough_alive(needs, candidates):
-            self.percentile.add(host.now, 1)
-            host.reply(request, "fail", None, "UNAVAILABLE")
-            return
-        if needs[0][0] != EVERY and len(needs) == 1:
+        if len(needs) == 1 and needs[0][0] != EVERY:
             candidates = [n for n in candidates if host.datacenter(n) == needs[0][0]]
-        candidates = self.snitch.order(host.now, candidates, self.distance)
-        read = PendingRead(host.new_id(), request, key, host.now, candidates, [list(need) for need in needs])
+        read = PendingRead(host.new_id(), request, within, key, started, counted, needs, candidates)
+        if not host.enough_alive(needs, candidates):
+            if counted >= 0:
+                self.percentile.add(host.now, 1)
+            self._fail(read, "UNAVAILABLE")
+            return
+        read.candidates = self.snitch.order(host.now, candidates, self.distance)
         self.pending[read.id] = read
         self._ask_first(read)
         if read.stage != DONE:
@@ -154,11 +170,14 @@ class Reads:
         timeout = self.settings.read_request_timeout_us
         self.host.deadline(read.started + timeout, READ_TIMEOUT, read.id)
         self._expect(read)
-        speculates = self.settings.speculative_retry == "99p" and self.settings.read_consistency != "EACH_QUORUM"
-        if speculates and len(read.contacts) < len(read.candidates):
+        if self.settings.speculative_retry == "99p" and not self._in_each(read) and len(read.contacts) < len(read.candidates):
             wait = self.percentile.threshold(self.host.now)
             if wait <= timeout:
                 self.host.deadline(max(self.host.now, read.started + wait), SPECULATE, read.id)
+
+    def _in_each(self, read: PendingRead) -> bool:
+        """At EACH_QUORUM there is no speculation (CASSANDRA-11980)."""
+        return not read.within and self.settings.read_consistency == "EACH_QUORUM"
 
     def _expect(self, read: PendingRead) -> None:
         """From here on the reaper looks after this read's callbacks; they expire with the client's request."""
@@ -219,20 +238,30 @@ class Reads:
         if read.stage != REPAIRS:
             self._count(read)
         read.stage = DONE
-        self.host.reply(read.request, "ok", cell[1])
+        if read.within:
+            self.host.paxos.on_row(read.within, cell)
+        else:
+            self.host.reply(read.request, "ok", cell[1])
         if not read.sent:
             del self.pending[read.id]
 
     def _count(self, read: PendingRead) -> None:
         """StorageProxy.readRegular: coordinatorReadLatency ends when the rows are there; what repairs take after that is not counted."""
-        self.percentile.add(self.host.now, max(1, self.host.now - read.started))
+        if read.counted >= 0:
+            self.percentile.add(self.host.now, max(1, self.host.now - read.counted))
+
+    def _fail(self, read: PendingRead, error: str) -> None:
+        if read.within:
+            self.host.paxos.row_failed(read.within, error)
+        else:
+            self.host.reply(read.request, "fail", None, error)
 
     # ---- digest mismatch ----------------------------------------------------------------------------------------------------------
     def _read_rows(self, digests: PendingRead) -> None:
         """AbstractReadRepair.startRepair: full rows from all that were contacted, under a number of its own."""
         host = self.host
-        needs = [list(need) for need in host.read_needs]
-        read = PendingRead(host.new_id(), digests.request, digests.key, digests.started, digests.candidates, needs)
+        old = digests
+        read = PendingRead(host.new_id(), old.request, old.within, old.key, old.started, old.counted, old.needs, old.candidates)
         digests.stage = DONE
         if not digests.sent:
             self.pending.pop(digests.id, None)
@@ -253,10 +282,17 @@ class Reads:
         timeout = self.settings.read_request_timeout_us
         self.host.deadline(read.started + timeout, READ_TIMEOUT, read.id)
         self._expect(read)
-        level = self.settings.read_consistency
-        wait = self.percentile.threshold(self.host.now)
-        if level in ("QUORUM", "LOCAL_QUORUM", "ALL") and wait <= timeout and self.settings.speculative_retry != "never":
+        wait = 0 if self.settings.speculative_retry == "always" else self.percentile.threshold(self.host.now)
+        if self._speculates_rows(read) and wait <= timeout:
             self.host.deadline(max(self.host.now, read.started + wait), SPECULATE, read.id)
+
+    def _speculates_rows(self, read: PendingRead) -> bool:
+        """AbstractReadRepair.shouldSpeculate: only levels that wait for at least a quorum (ConsistencyLevel.satisfies)."""
+        if self.settings.speculative_retry == "never" or self._in_each(read):
+            return False
+        dc, needed = read.needs[0]
+        replicas = self.host.replicas(read.key)
+        return needed >= quorum(len(replicas) if dc == EVERY else sum(self.host.datacenter(n) == dc for n in replicas))
 
     def _merge(self, read: PendingRead) -> None:
         """DataResolver: the newest row answers; those that returned an older one are repaired first, if that is asked for."""
@@ -278,7 +314,7 @@ class Reads:
         self._count(read)
         read.stage = REPAIRS
         unneeded = len(read.contacts) - len(read.stale)
-        block = max(0, sum(count for _, count in host.read_needs) - unneeded)
+        block = max(0, sum(count for _, count in read.needs) - unneeded)
         read.missing = [[EVERY, block]]
         message = ReadRepair(read.id, read.key, read.best, host.now)
         for node in read.stale:
@@ -323,7 +359,7 @@ class Reads:
         if read.stage != REPAIRS:
             self._count(read)
         read.stage = DONE
-        self.host.reply(read.request, "fail", None, "ReadTimeout")
+        self._fail(read, "ReadTimeout")
         if not read.sent:
             self.pending.pop(read.id, None)
 

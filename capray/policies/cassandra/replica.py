@@ -32,7 +32,7 @@ from capray.policies.cassandra.messages import (
     ReadRepairAck,
     ReadRequest,
 )
-from capray.policies.cassandra.paxos import Accepted, Commit, Committed, Paxos, Prepare, Promise, Propose, SerialRead, SerialRow
+from capray.policies.cassandra.paxos import Accepted, Commit, Committed, Paxos, Prepare, Promise, Propose
 from capray.policies.cassandra.reads import Reads
 from capray.policies.cassandra.repair import Repair, StreamedRows, SyncRequest, ValidationRequest, ValidationResponse
 from capray.policies.cassandra.settings import SERIAL_LEVELS, CassandraSettings
@@ -75,8 +75,6 @@ class Cassandra(Replica):
         Accepted,
         Commit,
         Committed,
-        SerialRead,
-        SerialRow,
         ValidationRequest,
         ValidationResponse,
         SyncRequest,
@@ -382,8 +380,6 @@ Cassandra.HANDLERS = {
     Accepted: lambda self, src, m: self.paxos.on_accepted(src, m),
     Commit: lambda self, src, m: self.paxos.on_commit(src, m),
     Committed: lambda self, src, m: self.paxos.on_committed(src, m),
-    SerialRead: lambda self, src, m: self.paxos.on_serial_read(src, m),
-    SerialRow: lambda self, src, m: self.paxos.on_row(src, m),
     ValidationRequest: lambda self, src, m: self.repair.on_validation(src, m),
     ValidationResponse: lambda self, src, m: self.repair.on_tree(src, m),
     SyncRequest: lambda self, src, m: self.repair.on_sync(src, m),
