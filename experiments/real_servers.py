@@ -71,10 +71,10 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "postgres": ("postgres", {}),
 }
 CASSANDRA = re.compile(r"cassandra_rf(\d+)_(?:w([a-z_]+)_r([a-z_]+)|([a-z_]+))")
-# One key in each ring range; clusters that had served, and been cut alike, before: what that left in a coordinator's latency histogram decides whether
-# it speculates.  In the recorded runs n3 of rf3_one and n2 of rf3_quorum did (30 to 50 ms after the first request); n1 of rf3_wall_rone, n3 and n4 of
-# rf3_wany_rone, and n0, n1 and n4 of rf3_quorum did not.  With the counts of `earlier` that is likeliest some 3 min after such a cut.
-CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 350, "past_age": "3min"}
+# One key in each ring range.  The latency percentile that speculative retry waits for is kept for each table and coordinator, and a cluster's runs followed
+# one another: the run before, on the same table, left reads that hung in it (`earlier`).  Between its heal and this run's start lay its 20 s after heal, its
+# final reads and the start of five clients: about a minute (20 s to 2 min give the same rows, 3 min slightly higher ones).
+CASSANDRA_SETTINGS = {"partitioner": "key_number", "timestamps": "client", "past_reads": 350, "past_age": "1min"}
 
 COLUMNS = {
     "av_before": "availability_before", "av_dur_min_r": "availability_during_minority_read", "av_dur_min_w": "availability_during_minority_write",
@@ -129,11 +129,13 @@ def system(name: str) -> tuple[str, dict[str, Any]]:
 
 @lru_cache
 def earlier(one: str, shape: str) -> dict[str, Any]:
-    """What an earlier cut of the same shape, of 10 s, left at each Cassandra node: how many of the reads that it coordinated were not answered, in the
-    mean of three fresh clusters.  (Cuts of 2 to 60 s were measured, and from 20 s on reads are refused at once: a node draws 0 to twice as many.)"""
+    """What an earlier cut of the same shape, of 10 s, left at each Cassandra node: how many of the reads at ONE that it coordinated were not answered, in the
+    mean of three fresh clusters; a node draws 0 to twice as many.  (ONE is the first of the recorded runs of each replication factor.  So n2 of rf3_quorum
+    speculates, as the recorded one did 30 to 50 ms after a request, and n0, n1 and n4 do not; and at RF 5, where no read at ONE hangs, all do.)"""
     policy, settings = system(one)
     if policy != "cassandra":
         return {}
+    settings = {**settings, "read_consistency": "ONE", "write_consistency": "ONE"}
     fault = {"kind": "partition", "shape": shape, "at_us": 10 * SECOND, "for_us": duration_us(MEASURED_CUT)}
     scenario = from_dict({**BASE, "policy": policy, "nodes": 5, "settings": settings, "duration_us": 20 * SECOND, "faults": [fault]})
     reads = [op for seed in EARLIER_SEEDS for op in simulate(scenario, seed).history if op.f == "read"]

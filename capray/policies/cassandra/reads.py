@@ -161,7 +161,7 @@ class Reads:
         """The coordinator's own replica is read within the process; the snitch learns of that too."""
         host = self.host
         cell = host.cells.get(read.key, ABSENT)
-        took = host.now + self._stage_latency(self.settings.local_stage_latency_us, 0) - read.started
+        took = host.now + self._stage_latency(self.settings.local_stage_latency_us) - read.started
         self.snitch.sample(host.now, host.node, took // 1000)
         self._answer(read, host.node, digest(cell), None if only_digest else cell)
 
@@ -207,19 +207,17 @@ class Reads:
     def _remote_latency(self, read: PendingRead) -> int:
         """Whole milliseconds, towards zero, from the start of the client's request (a speculative or second round's answer counts the wait
         before it) to the last tick of the sampled clock: below zero where a request starts and is answered within one tick."""
-        ended = self.host.now + self._stage_latency(self.settings.stage_latency_us, 3)
+        ended = self.host.now + self._stage_latency(self.settings.stage_latency_us)
         took: int = ended - (ended + self.tick_phase) % self.settings.clock_tick_us - read.started
         return took // 1000 if took >= 0 else -(-took // 1000)
 
-    def _stage_latency(self, mean: int, burst: int) -> int:
-        """Half of the mean, and a nearly exponential rest: the number of heads before the first tail, and a fraction, in units of ln 2.
-        Where two servers' thread pools are passed one rest in eight is 2**burst times as long (the tail of 5.0.4 servers' own timings)."""
+    def _stage_latency(self, mean: int) -> int:
+        """Half of the mean, and a nearly exponential rest: the number of heads before the first tail, and a fraction, in units of ln 2."""
         if not mean:
             return 0
         bits = self.host.stream.bits()
         heads = ((bits | 1 << 44) & -(bits | 1 << 44)).bit_length() - 1
-        rest = ((heads << 16) + (bits >> 45 & 0xFFFF)) * mean * 333 // 1000 // (1 << 16)
-        return mean // 2 + (rest if bits >> 61 else rest << burst)
+        return mean // 2 + ((heads << 16) + (bits >> 45 & 0xFFFF)) * mean * 333 // 1000 // (1 << 16)
 
     def _answer(self, read: PendingRead, node: int, its_digest: int, cell: Cell | None) -> None:
         read.answers[node] = (its_digest, cell)
