@@ -1,4 +1,5 @@
-"""The `cassandra` policy, a sentence of Apache Cassandra 5.0's manual a test: architecture/dynamo.adoc, managing/operating/hints.adoc, CQL reference.
+"""The `cassandra` policy, a sentence of Apache Cassandra 5.0's manual a test: architecture/dynamo.adoc and guarantees.adoc,
+managing/operating/hints.adoc and read_repair.adoc, CQL reference.
 
 Five nodes, one key in each ring range (`key_number`): k0 on nodes 0 1 2, k1 on 1 2 3, k2 on 2 3 4, k3 on 3 4 0, k4 on 4 0 1.
 """
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from capray.policies.cassandra.messages import ReadRepair
 from capray.policies.cassandra.paxos import Commit
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
@@ -18,8 +20,8 @@ S = 1_000_000
 TWO_CENTRES: dict[str, Any] = {"strategy": "network_topology", "datacenters": 2, "replication_factor": 3}  # nodes 0 2 4 and 1 3 5
 
 
-def cluster(nodes: int = 5, **settings: Any) -> FakeLink:
-    link = FakeLink(Cassandra, nodes, CassandraSettings(partitioner="key_number", **settings))
+def cluster(nodes: int = 5, policy: type[Cassandra] = Cassandra, **settings: Any) -> FakeLink:
+    link = FakeLink(policy, nodes, CassandraSettings(partitioner="key_number", **settings))
     link.run_for(2 * S)
     return link
 
@@ -188,3 +190,120 @@ def test_reads_are_not_routed_to_a_convicted_node_and_its_writes_are_hinted_at_o
     assert all(answered(link, 4, "read", "k0") for _ in range(5)) and answered(link, 4, "write", "k0", "v")
     assert not [line for line in link.log[before:] if "-> 0" in line and ("ReadRequest" in line or "Mutation" in line)]
     assert [target for target, _ in link.replica(4).hints.buffer] == [0]
+
+
+# ---- read_repair.adoc -------------------------------------------------------------------------------------------------------------
+def seen_by_one_replica_only(**settings: Any) -> FakeLink:
+    """A write that reached node 0 alone (of k0's 0, 1, 2), was not acknowledged, and has no hint."""
+    link = cluster(**{"write_consistency": "QUORUM", "read_consistency": "QUORUM", "hinted_handoff": False, "dynamic_snitch": False, **settings})
+    link.cut([[0], [1, 2, 3, 4]], mode="drop")
+    assert not answered(link, 0, "write", "k0", "v")
+    link.run_for(4 * S)
+    link.heal()
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["v", None, None]
+    return link
+
+
+@pytest.mark.parametrize(("repair", "later"), [("blocking", "v"), ("none", None)])
+def test_blocking_read_repair_makes_quorum_reads_monotonic_and_none_does_not(repair: str, later: str | None) -> None:
+    """read_repair.adoc: "in 2 successive quorum reads, it's guaranteed the 2nd one won't get something older than the 1st one, and this even if a failed
+    quorum write made a write of the most up to date value only to a minority of replicas" (BLOCKING); with NONE "it may be visible in one read, and then
+    disappear in a subsequent read"."""
+    link = seen_by_one_replica_only(read_repair=repair)
+    assert link.wait(link.request(0, "read", "k0")).result == "v"
+    link.crash(0)
+    link.run_for(30 * S)
+    assert link.wait(link.request(1, "read", "k0")).result == later
+
+
+def test_at_level_one_nothing_is_repaired_since_one_replica_only_is_asked() -> None:
+    """read_repair.adoc, table 1: ONE and LOCAL_ONE: "Read repair is not performed"; "Background read repair ... is removed [in] Cassandra 4.0"."""
+    for level, stays in (("ONE", None), ("LOCAL_ONE", None), ("TWO", "v")):
+        link = seen_by_one_replica_only(read_consistency=level)
+        assert answered(link, 0, "read", "k0")
+        link.run_for(S)
+        assert link.values("k0")[1] == stays
+
+
+def test_a_repair_goes_only_to_replicas_that_are_not_up_to_date_and_were_asked() -> None:
+    """read_repair.adoc: "If read repair is performed it is made only on the replicas that are not up-to-date and that are involved in the read request." """
+    link = seen_by_one_replica_only(read_consistency="TWO")
+    assert link.wait(link.request(4, "read", "k0")).result == "v"  # asked 0 and 1
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["v", "v", None]
+
+
+def test_a_repair_that_may_not_be_acknowledged_is_sent_to_a_replica_that_was_not_asked() -> None:
+    """read_repair.adoc: "Cassandra 4.0 will also speculatively send a repair mutation to a minority of nodes not involved in the read repair data read / write
+    cycle ... accepts acks from them in lieu of acks from the initial mutations sent out"."""
+
+    class Deaf(Cassandra):
+        def _on_repair(self, src: int, message: Any) -> None:
+            if self.node != 1:
+                super()._on_repair(src, message)
+
+    Deaf.HANDLERS = {**Cassandra.HANDLERS, ReadRepair: Deaf._on_repair}
+    link = seen_by_one_replica_only(policy=Deaf, past_reads=1000)
+    link.run_for(6 * S)
+    reply = link.wait(link.request(4, "read", "k0"))
+    assert (reply.outcome, reply.result, link.values("k0")[:3]) == ("ok", "v", ["v", None, "v"])
+
+
+# ---- hints.adoc, guarantees.adoc --------------------------------------------------------------------------------------------------
+def test_a_write_at_any_cannot_be_read_until_a_hint_has_brought_it_to_a_replica() -> None:
+    """dynamo.adoc, ANY: "the coordinator will later attempt to replay the hint and deliver the mutation to the replicas": till then no replica has it."""
+    link = cluster(write_consistency="ANY", read_consistency="ONE")
+    link.cut([[0, 1, 2], [3, 4]])
+    link.run_for(30 * S)
+    assert answered(link, 4, "write", "k0", "v") and not answered(link, 4, "read", "k0")
+    link.heal()
+    link.run_for(5 * S)
+    assert link.wait(link.request(0, "read", "k0")).result is None
+    link.run_for(40 * S)
+    assert link.wait(link.request(0, "read", "k0")).result == "v"
+
+
+def test_a_hint_older_than_gc_grace_is_not_applied_lest_it_bring_back_what_was_deleted() -> None:
+    """hints.Hint.isLive: a hint lives for the smallest gc_grace_seconds of its tables; later it is acknowledged and not applied."""
+    for grace, found in ((3 * S, None), (3600 * S, "v")):
+        link = cluster(gc_grace_us=grace)
+        link.cut([[2], [0, 1, 3, 4]])
+        assert answered(link, 0, "write", "k0", "v")
+        link.run_for(10 * S)
+        link.heal()
+        link.run_for(40 * S)
+        assert link.values("k0")[2] == found and any("HintMessage" in line for line in link.log)
+
+
+def test_hints_are_best_effort_and_only_repair_brings_back_what_they_lost() -> None:
+    """hints.adoc: "Hints are best effort, however, and do not guarantee eventual consistency like anti-entropy repair does." The coordinator is lost with the
+    hint in its memory."""
+    for interval, found in ((0, None), (20 * S, "v")):
+        link = cluster(anti_entropy_interval_us=interval)
+        link.cut([[2], [0, 1, 3, 4]])
+        assert answered(link, 4, "write", "k0", "v")
+        link.run_for(3 * S)
+        assert link.replica(4).hints.buffer
+        link.crash(4)
+        link.heal()
+        link.restart(4)
+        link.run_for(60 * S)
+        assert link.values("k0")[2] == found
+
+
+# ---- dynamo.adoc, "Tunable Consistency" and Paxos ---------------------------------------------------------------------------------
+def test_with_w_plus_r_at_most_the_factor_a_read_may_miss_an_acknowledged_write() -> None:
+    """dynamo.adoc: writes are visible where levels overlap, "W + R > RF"; ONE and ONE of three, for "throughput, latency, and availability", are not."""
+    link = cluster(dynamic_snitch=False)
+    link.cut([[1], [0, 2, 3, 4]])
+    assert answered(link, 4, "write", "k1", "v")  # k1 on 1 2 3
+    assert answered(link, 1, "read", "k1") and link.wait(link.request(1, "read", "k1")).result is None
+
+
+def test_lightweight_transactions_on_one_key_are_ordered_whoever_coordinates() -> None:
+    """guarantees.adoc: "Lightweight transactions with linearizable consistency": what one acknowledged, the next serial read finds, whoever coordinates."""
+    link = cluster(write_consistency="SERIAL", read_consistency="SERIAL")
+    for node in (0, 3, 1, 4, 2):
+        assert link.wait(link.request(node, "write", "k0", f"by {node}")).outcome == "ok"
+        assert link.wait(link.request((node + 2) % 5, "read", "k0")).result == f"by {node}"
