@@ -65,6 +65,13 @@ JS = r"""
   root.dataset.errors = 0; root.dataset.drawn = 0;
   if (!window.DecompressionStream) { $('old-browser').hidden = false; return; }
 
+  // ---- the page has not loaded before what is in view is drawn: who takes a picture of it, or prints it, when it has loaded wants the figures
+  const held = document.createElement('iframe');
+  held.hidden = true; document.body.append(held); held.contentDocument.open();
+  const ready = () => {
+    if (!root.dataset.ready) { root.dataset.ready = Math.round(performance.now()); held.contentDocument.close(); setTimeout(() => held.remove(), 0); }
+  };
+
   // ---- what stands in the page packed: plotly.js, and a line for each piece of data: its name, a tab, its JSON
   async function unpack(id) {
     const text = atob($(id).textContent), bytes = new Uint8Array(text.length);
@@ -95,7 +102,7 @@ JS = r"""
   function next() {
     busy = line.length > 0;
     if (busy) Promise.resolve(now(line.shift())).then(() => setTimeout(next, 0));
-    else if (!root.dataset.ready) root.dataset.ready = Math.round(performance.now());
+    else ready();
   }
   window.addEventListener('beforeprint', () => { for (const box of [...waiting.keys()]) now(box); });
 
