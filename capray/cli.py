@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from capray.errors import InputError, duration_us, unwritable, wrong
+from capray.errors import Failed, InputError, duration_us, unwritable, wrong
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The CAP theorem as a measured, reproducible experiment.")
 
@@ -31,6 +31,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except InputError as error:
         _stop(str(error), 2)
+    except Failed as error:
+        _stop(str(error), 1)
     except typer.Exit as stop:
         _leave(stop.exit_code)
     except typer.Abort:
@@ -42,8 +44,6 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, OSError) and unwritable(error):
             _stop(unwritable(error), 2)
-        if type(error).__name__ == "TrialFailed":
-            _stop(f"the policy failed in this trial:\n{error}", 1)
         if not hasattr(error, "format_message"):  # a click usage error speaks for itself
             raise
         _stop(str(error.format_message()), 2)
@@ -96,6 +96,7 @@ def run(
     history: Annotated[Path | None, typer.Option(help="Write the history here: .jsonl, or .edn as Jepsen's; either .gz.")] = None,
     shiviz: Annotated[Path | None, typer.Option(help="Write the messages here, as a log for ShiViz.")] = None,
     trace: Annotated[str | None, typer.Option(help="FROM,TO: the part of the trial that --shiviz shows; default: all of it.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Print every measure, not a page of them.")] = False,
     json_: Json = False,
 ) -> None:
     """Run one trial and measure it."""
@@ -117,7 +118,7 @@ def run(
     from capray.onetrial import run_one
     from capray.sweeping import command_line
 
-    run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line(), shiviz, trace)
+    run_one(from_dict(raw), seed, engine, address, out, history, json_, command_line(), shiviz, trace, all_)
 
 
 def _need(option: str, given: object, **idle: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping, Sequence
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}  # a full disk, a quota, a disk that fails
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -12,6 +13,10 @@ _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)\s*")
 
 class InputError(ValueError):
     """The request was wrong: one line naming field, value and what is accepted.  The command line exits with status 2."""
+
+
+class Failed(Exception):
+    """What was asked was done as far as it could be, and trials failed by themselves.  The command line exits with status 1: the answer is "no"."""
 
 
 def unwritable(error: OSError) -> str:
@@ -24,6 +29,38 @@ def unwritable(error: OSError) -> str:
 def wrong(field: str, value: object, accepts: str) -> InputError:
     """The one form of complaint: field, value, what it takes."""
     return InputError(f"{field}: {value!r} is not accepted; it takes {accepts}")
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list", "object": "a table", "null": "nothing"}
+
+
+def complaint(what: str, plain: object, error: str, known: Mapping[str, Sequence[str]] = {}, choices: Mapping[str, Sequence[str]] = {}) -> InputError:
+    """msgspec's complaint (`Expected `int`, got `str` - at `$.faults[0].at_us``) in the one form, with the value that it is about.  `known`: the fields of
+    each table, `choices`: the words that a field takes."""
+    said, _, path = error.partition(" - at ")
+    field, value = path.strip("`").removeprefix("$").lstrip("."), plain
+    for name, index in re.findall(r"([A-Za-z_]+)|\[(\d+)\]", field):
+        try:
+            value = value[name] if name else value[int(index)]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+    where = f"{what}{'.' if field else ''}{field}"
+    if said.startswith("Object contains unknown field"):
+        fields = ", ".join(known.get(field.partition("[")[0], ())) or "its own fields"
+        return InputError(f"{where}: unknown field {said.split('`')[1]!r} is not accepted; it takes {fields}")
+    listed = choices.get(field.rpartition(".")[2])
+    accepts = "one of " + ", ".join(listed) if listed and said.startswith("Invalid") else _plainly(said)
+    return wrong(where, sorted(value) if isinstance(value, dict) else value, accepts)
+
+
+def _plainly(said: str) -> str:
+    """What msgspec asked for, in plain English: `Expected `array` of length 2` is a list of length 2."""
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", said):
+        return f"a table with {missing[1].removesuffix('_us')}"
+    wanted = re.match(r"Expected `([^`]+)`([^,`]*)", said)
+    if wanted is None:
+        return said.replace("`", "")
+    return " or ".join(_TYPES.get(one.strip(), one.strip()) for one in wanted[1].split("|")) + wanted[2].rstrip()
 
 
 def duration_us(text: object, field: str = "duration") -> int:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from capray.distributions import AnyDistribution
-from capray.errors import InputError, duration_us, show_us, wrong
+from capray.errors import InputError, complaint, duration_us, show_us, wrong
 from capray.faults import Fault, FaultKind
 from capray.links import Link, disk_preset, link_preset, load_files
 from capray.policies import load
@@ -26,6 +26,8 @@ from capray.workload import Workload
 DEFAULT_AFTER_US = 20_000_000
 DEFAULT_LOAD_US = 30_000_000
 MAX_NODES = 1000
+MAX_OPERATIONS = 20_000_000  # of one trial, which holds its history while it runs: some 200 bytes each, and more once it is measured
+MAX_US = 366 * 86_400_000_000  # of one trial, whatever its clients ask: heartbeats and timers go on
 CUT_MODES = ("policy", "drop", "deliver", "hold", "tcp")
 
 
@@ -85,6 +87,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise wrong("trace_us", self.trace_us, "two instants, from and to, in microseconds")
         disk = [f"disk: {problem}" for problem in self.storage.problems()]
         problems = [*self.wire.problems(), *disk, *self.workload.problems()]
+        if not problems:
+            problems += self._too_long()
         for fault in self.faults:
             problems += fault.problems(self.nodes)
             if fault.at_us + fault.for_us > self.load_us or fault.at_us >= self.load_us:
@@ -95,6 +99,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             problems.append(str(wrong("workload.delete_share", self.workload.delete_share, f"0: {self.policy}'s clients, as set, cannot delete")))
         if problems:
             raise InputError(problems[0])
+
+    def _too_long(self) -> list[str]:
+        """A trial that no machine would end."""
+        asked = self.nodes * self.workload.rate
+        most = min(MAX_US, int(MAX_OPERATIONS * 1_000_000 / asked)) if asked else MAX_US
+        if self.load_us + self.quiet_us <= most:
+            return []
+        return [str(wrong("duration", show_us(self.load_us), f"at most {show_us(most)} (366 days, or {MAX_OPERATIONS:,} operations: "
+                          f"{self.nodes} nodes x {self.workload.rate:g} a second)"))]
 
     # ---- what follows from the fields (of a resolved scenario) ----------------------------------------------------------------------
     @cached_property
@@ -276,28 +289,15 @@ def from_dict(raw: dict[str, Any]) -> Scenario:
         plain = with_units(raw)
         return msgspec.convert(plain, Scenario).resolved()
     except msgspec.ValidationError as error:
-        raise _complaint(plain, str(error)) from None
+        raise complaint("scenario", plain, str(error), _KNOWN, _CHOICES) from None
 
 
-def _complaint(plain: Any, error: str) -> InputError:
-    """msgspec's complaint (`Expected int, got str - at $.faults[0].at_us`) with the value that it is about."""
-    what, _, path = error.partition(" - at ")
-    field, value = path.strip("`").removeprefix("$").lstrip("."), plain
-    for name, index in re.findall(r"([A-Za-z_]+)|\[(\d+)\]", field):
-        try:
-            value = value[name] if name else value[int(index)]
-        except (KeyError, IndexError, TypeError):
-            break
-    where = f"scenario{'.' if field else ''}{field}"
-    if what.startswith("Object contains unknown field"):
-        table = {"": Scenario, "workload": Workload, "link": Link, "faults": Fault}.get(field.partition("[")[0])
-        known = ", ".join(name.removesuffix("_us") for name in table.__struct_fields__) if table else "its shape's parameters"
-        return InputError(f"{where}: unknown field {what.split('`')[1]!r} is not accepted; it takes {known}")
-    choices = _CHOICES.get(field.rpartition(".")[2])
-    accepts = "one of " + ", ".join(choices) if choices and what.startswith("Invalid") else what.replace("`", "")
-    return wrong(where, sorted(value) if isinstance(value, dict) else value, accepts)
+def _names(struct: type[msgspec.Struct]) -> list[str]:
+    return [name.removesuffix("_us") for name in struct.__struct_fields__]
 
 
+_KNOWN: dict[str, list[str]] = {
+    "": _names(Scenario), "workload": _names(Workload), "link": _names(Link), "faults": _names(Fault), "disk": ["its shape's parameters"]}
 _CHOICES: dict[str, list[str]] = {
     "kind": list(get_args(FaultKind)), "shape": [str(kind.__struct_config__.tag) for kind in get_args(AnyDistribution)],
     **{field.name: list(get_args(field.type)) for struct in (Workload, Link) for field in msgspec.structs.fields(struct) if get_origin(field.type) is Literal}}

@@ -17,7 +17,7 @@ import msgspec
 
 from capray import __version__
 from capray.engines import DEFAULT_IN_FLIGHT, Engine, Job, Where
-from capray.errors import InputError, duration_us, wrong
+from capray.errors import Failed, InputError, complaint, duration_us, wrong
 from capray.faults import FIELD_DURATIONS, Fault, draw_duration
 from capray.measures.allowed import allowed_columns
 from capray.metrics import measure
@@ -165,7 +165,8 @@ def manifest_of(sweep: Sweep, engine: str, command: str) -> dict[str, Any]:
 
 def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", address: str | None = None, in_flight: int = DEFAULT_IN_FLIGHT,
               progress: Progress | None = None, command: str = "", nodes_per_actor: int = 1, fleets: int = 0, placement: str = "pack") -> tuple[str, Rows]:
-    """Run what is not yet there, append each finished trial at once, and write the table.  Returns (digest, rows).  Raises InputError."""
+    """Run what is not yet there, append each finished trial at once, and write the table.  Returns (digest, rows).  Raises InputError, and Failed
+    where trials failed by themselves."""
     sweep.validate()
     where = Where(engine=engine, address=address, in_flight=in_flight, nodes_per_actor=nodes_per_actor, fleets=fleets, placement=placement)
     where.validate()
@@ -183,8 +184,8 @@ def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", addre
                 break
             stage = Stage(sweep, left, stage.first + stage.seeds, sweep.until.more(seeds))
         if run_.failed:
-            raise InputError(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); "
-                             f"the other {len(index)} are kept")
+            raise Failed(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); "
+                         f"the other {len(index)} are kept")
         return results.finish(manifest), Rows(results.trials_path, index)
 
 
@@ -277,10 +278,11 @@ class _Run:
 def sweep_from_dict(raw: dict[str, Any], name: str) -> Sweep:
     """A sweep from plain data (TOML): tables `variants` and `grids`, `base` for scenario fields.  Raises InputError."""
     raw = {"name": name, **raw}
+    plain = _sweep_units(raw)
     try:
-        sweep = msgspec.convert(_sweep_units(raw), Sweep)
+        sweep = msgspec.convert(plain, Sweep)
     except msgspec.ValidationError as error:
-        raise InputError(f"sweep: {error}") from None
+        raise complaint("sweep", plain, str(error)) from None
     sweep.validate()
     return sweep
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,33 @@ def test_run_prints_one_json_object_with_the_digest_and_the_measurement(monkeypa
 
 def test_run_speaks_to_a_person_too(monkeypatch, capsys):
     status, out, _ = call(monkeypatch, capsys, *RUN)
-    assert status == 0 and "availability" in out and "isolate" in out and "from 1s to 3s" in out
+    assert status == 0 and "isolate" in out and "from 1s to 3s; messages touched: " in out and len(out.splitlines()) < 50
+    head = next(line for line in out.splitlines() if "whole trial" in line)
+    lines = {line[: head.index("whole")].strip(): line[head.index("whole") :].split() for line in out.splitlines()[::-1]}
+    assert head.split() == ["whole", "trial", "before", "during", "after"]
+    measured = json.loads(call(monkeypatch, capsys, *RUN, "--json")[1])["measurement"]
+    shown = [f"{measured['availability' + phase + '_minority']:.4g}" for phase in ("", "_before", "_during", "_after")]
+    assert shown[2] == "0" and lines["minority side"] == shown and "largest side" not in lines  # which is the majority
+    every = call(monkeypatch, capsys, *RUN, "--all")[1]
+    assert all(f" {name} " in every for name, value in measured.items() if value is not None)
+
+
+def test_what_had_not_come_when_the_trial_ended_is_said_and_not_left_out():
+    from capray.summary import censored, shown
+
+    assert censored({"convergence_us": None, "convergence_censored": True}, "convergence_us")
+    assert not censored({"convergence_us": 5, "convergence_censored": False}, "convergence_us") and not censored({}, "linearizable")
+    assert [shown("a_us", 1500), shown("a", None), shown("a", True), shown("a", 0.25), shown("a", "valid")] == ["1.5ms", "-", "yes", "0.25", "valid"]
+
+
+def test_trials_that_fail_by_themselves_are_status_1_for_a_run_and_a_sweep(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    status, _, err = call(monkeypatch, capsys, "run", "--policy", "failing_policy:Failing", "--nodes", "3")
+    assert status == 1 and "the policy failed in this trial" in err and "too much" in err
+    (tmp_path / "s.toml").write_text('seeds = 2\n[base]\nquiet = "500ms"\n[[variants]]\nlabel = "raises"\npolicy = "failing_policy:Failing"\n'
+                                     '[[grids]]\nnodes = [3]\ndurations = ["1s"]\n')
+    status, out, err = call(monkeypatch, capsys, "sweep", tmp_path / "s.toml", "--engine", "local", "--out", tmp_path / "out")
+    assert status == 1 and not out and "2 of 2 trials failed" in err.splitlines()[-1]
 
 
 def test_run_reads_a_scenario_and_options_override_it(monkeypatch, capsys, tmp_path):

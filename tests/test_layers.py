@@ -36,7 +36,7 @@ LAYERS = [
     ["report"],
     ["studies"],
     ["sweeping", "mainjob", "catalogue", "checkcmd", "baselines"],
-    ["export"],
+    ["export", "summary"],
     ["onetrial", "compare", "bench", "experiment"],
     ["cli", "__main__"],
 ]

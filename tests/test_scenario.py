@@ -119,7 +119,12 @@ def test_tcp_is_what_a_policy_speaks_unless_the_link_says_otherwise() -> None:
 
 @pytest.mark.parametrize("text, says", [
     ("nodes = 0", "nodes: 0 is not accepted; it takes a whole number from 1 to"),
-    ('nodes = "five"', "scenario.nodes: 'five' is not accepted; it takes Expected int"),
+    ('nodes = "five"', "scenario.nodes: 'five' is not accepted; it takes a whole number"),
+    ("clock_offset = 3", "scenario.clock_offset_us: 3 is not accepted; it takes a list"),
+    ('[[faults]]\nkind = "crash-host"\nnodes = 3', "scenario.faults[0].nodes: 3 is not accepted; it takes a list"),
+    ("workload = 3", "scenario.workload: 3 is not accepted; it takes a table"),
+    ('duration = "100000d"', "duration: '8640000000s' is not accepted; it takes at most 200000s (366 days, or 20,000,000 operations: 5 nodes x 20 a second)"),
+    ('duration = "400d"\n[workload]\nrate = 0', "duration: '34560000s' is not accepted; it takes at most"),
     ("nodes = -3", "nodes: -3"),
     ('policy = "papyrus"', "policy: 'papyrus' is not accepted; it takes one of"),
     ('policy = "capray.nothing:Here"', "policy: 'capray.nothing:Here' is not accepted; its module cannot be imported"),

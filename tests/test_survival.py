@@ -122,11 +122,11 @@ def test_fleets_stand_over_the_machines_and_their_node_actors_as_they_were_asked
 def test_a_trial_that_takes_its_process_with_it_fails_alone_and_says_how_to_replay_it(machines: Machines, tmp_path: Path) -> None:
     import json
 
-    from capray.errors import InputError
+    from capray.errors import Failed
 
     sweep = msgspec.structs.replace(SWEEP, seeds=2, variants=(SWEEP.variants[0], Variant(label="deadly", policy="failing_policy:Deadly")))
     for engine in ("actors", "tasks"):
-        with pytest.raises(InputError, match="2 of 4 trials failed"):
+        with pytest.raises(Failed, match="2 of 4 trials failed"):
             run_sweep(sweep, tmp_path / engine, engine, fleets=1)
         results = Results(tmp_path / engine)
         assert [row["label"] for row in results.rows()] == ["register", "register"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from capray.errors import InputError
+from capray.errors import Failed, InputError
 from capray.mainjob import GRIDS, main_job
 from capray.store import Results
 from capray.sweep import Grid, Sweep, Variant, coordinates, points, run_sweep, scenario_of, sweep_from_dict
@@ -121,7 +121,7 @@ def test_a_trial_whose_policy_raises_is_noted_with_a_command_and_stops_no_other(
     from pathlib import Path
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    with pytest.raises(InputError, match="2 of 4 trials failed"):
+    with pytest.raises(Failed, match="2 of 4 trials failed"):
         run_sweep(FAILS, tmp_path / "a", "local")
     results = Results(tmp_path / "a")
     assert sorted(row["label"] for row in results.rows()) == ["sound", "sound"] and not results.complete()
@@ -172,9 +172,9 @@ def test_failures_are_counted_as_they_come(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     told = []
-    with pytest.raises(InputError):
+    with pytest.raises(Failed):
         run_sweep(FAILS, tmp_path / "a", "local", progress=lambda done, total, messages, newest, failed: told.append((done, failed)))
     assert told[-1] == (2, 2) and [done + failed for done, failed in told] == list(range(5))
-    with pytest.raises(InputError):  # they are tried again, and noted once
+    with pytest.raises(Failed):  # they are tried again, and noted once
         run_sweep(FAILS, tmp_path / "a", "local")
     assert len(Results(tmp_path / "a").failures_path.read_text().splitlines()) == 2
