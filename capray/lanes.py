@@ -7,7 +7,7 @@ The queue holds (time, node, class, source, counter, ...) tuples; node -1 is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappush
+from heapq import heapify, heappush
 from typing import Any, Final
 
 from mypy_extensions import i64
@@ -45,6 +45,15 @@ DISCONNECTED: Final = -2
 REFUSED: Final = -3
 
 Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, kind, sent, size)
+
+
+def unserved(queue: list[Entry], node: int, generation: int) -> list[Entry]:
+    """Take out of the queue what still waits for the node's service, or is in it: the messages and requests, first come first."""
+    waiting = [event for event in queue if event[1] == node and event[2] == TIMER and event[5] == SERVED and event[6] == generation]
+    if waiting:
+        queue[:] = [event for event in queue if event[1] != node or event[2] != TIMER or event[5] != SERVED]
+        heapify(queue)
+    return [event[7] for event in sorted(waiting)]
 
 
 class Lane:

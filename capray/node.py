@@ -15,7 +15,7 @@ from capray.disk import Disk
 from capray.distributions import table
 from capray.heap import push
 from capray.lanes import ARRIVAL, CALL, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
-from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER
+from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER, unserved
 from capray.record import Version
 from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Replica, Request
 from capray.scenario import Scenario
@@ -80,8 +80,7 @@ class Node:
         self.plain = self.up and not (self.paused or self.closed or self.service_us or self.slow_service_us or self.busy) and self.true_clock
 
     def _boot(self) -> Replica:
-        scenario = self.scenario
-        return scenario.policy_class(self.id, scenario.nodes, scenario.policy_settings, self.stream)
+        return self.scenario.policy_class(self.id, self.scenario.nodes, self.scenario.policy_settings, self.stream)
 
     def _push(self, at: int, cls: int, *what: Any) -> None:
         self.counter += 2
@@ -366,16 +365,15 @@ class Node:
         elif what in ("end-crash-process", "end-crash-host"):
             self._restart(t)
         elif what == "pause":
-            if self.up:
-                self.paused.append(index)
+            self.paused += [index] if self.up else []
             self.touched[index] = {"held": 0}
             self._look()
         elif what == "end-pause":
             self._resume(t, index)
         else:
-            self._strain(what, index, factor, service_us, offset_us)
+            self._strain(t, what, index, factor, service_us, offset_us)
 
-    def _strain(self, what: str, index: int, factor: int, service_us: int, offset_us: int) -> None:
+    def _strain(self, t: int, what: str, index: int, factor: int, service_us: int, offset_us: int) -> None:
         """Slowness and clock skew begin and end; several at once add up."""
         if what.startswith("end-"):
             self.faults = [fault for fault in self.faults if fault[0] != index]
@@ -386,6 +384,10 @@ class Node:
         self.slow_service_us = max([0, *(fault[2] for fault in self.faults)])
         self.offset_us = (self.scenario.clock_offset_us[self.id] if self.scenario.clock_offset_us else 0) + sum(fault[3] for fault in self.faults)
         self.true_clock = not (self.offset_us or self.drift_ppm)
+        if self.busy > t and what.endswith("slow"):  # what waits goes on at the new pace
+            self.busy = t
+            for event in unserved(self.queue, self.id, self.generation):
+                self._serve(t, event)
         self._look()
 
     def _slowed(self) -> None:
@@ -402,10 +404,8 @@ class Node:
             self.client.lose(t, "connection reset" if not host else "host down")
         self.up = self.plain = False
         self.generation += 1
-        self.timers, self.stash, self.paused = {}, [], []
-        self.busy = 0
-        if self.tcp:
-            self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id}
+        self.timers, self.stash, self.paused, self.busy = {}, [], [], 0
+        self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id} if self.tcp else self.closed
         self.replica.effects = []
 
     def _restart(self, t: int) -> None:

@@ -380,7 +380,17 @@ def test_nothing_overtakes_what_a_slow_node_still_serves_when_it_is_fast_again()
     story.fault(2 * S, "end-slow")
     story.message(2 * S + 1, body="3")
     story.message(6 * S, body="4")
-    assert [(at, what) for at, _, what in story.run(9 * S)] == [(2 * S, "0"), (3 * S, "1"), (4 * S, "2"), (4 * S, "3"), (6 * S, "4")]
+    assert [(at, what) for at, _, what in story.run(9 * S)] == [(2 * S, "0"), (2 * S, "1"), (2 * S, "2"), (2 * S + 1, "3"), (6 * S, "4")]
+
+
+def test_what_waits_for_a_slow_node_goes_on_at_the_pace_that_the_node_has() -> None:
+    """Three messages at 100 us each meet a node that is a hundred times slower from 50 us on, until the first is served."""
+    story = Story(service_us=100)
+    for i in range(3):
+        story.message(S, body=str(i))
+    story.fault(S + 50, "slow", factor=100)
+    story.fault(S + 50 + 10 * MS, "end-slow")
+    assert [at for at, _, _ in story.run(2 * S)] == [S + 50 + 10 * MS + i * 100 for i in (1, 2, 3)]
 
 
 def test_slow_without_anything_to_slow_touched_nothing() -> None:
