@@ -374,11 +374,14 @@ class Crdt(Replica):
 
     def _on_update(self, src: int, message: Any) -> None:
         """Join; what was news is stored, passed on in turn, and acknowledged."""
+        taken = []
         for key, state, trace in message.items:
             news = self._news(key, trace) if trace else ()
             if self._take(key, state, news):
                 self._remember(key, state, news)
-                self._log(("delta", key, state, news))
+                taken.append(("delta", key, state, news))
+        for record in taken:  # once all are taken: what is told after a sync waits for it, and the record would learn late what reads see at once
+            self._log(record)
         if message.upto:
             self._behind_the_disk()
             self.send(src, Acknowledge(message.boot, message.upto))
