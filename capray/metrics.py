@@ -14,6 +14,7 @@ from capray.measures.acknowledged import acknowledged
 from capray.measures.availability import Row, measure_availability, share
 from capray.measures.divergence import Sample, convergence, curve, divergence
 from capray.measures.holdings import holdings
+from capray.measures.included import measure_merged, merges
 from capray.measures.inconsistency import measure_inconsistency
 from capray.measures.ordered import ordered_staleness
 from capray.measures.phases import Calendar
@@ -29,11 +30,14 @@ def measure(record: Record, initial: Any = None) -> Measurement:
 
     Columns: METRICS.md's; each narrowed by phase, side and kind as far as that makes sense (capray.measures.phases.column); with them
     `fault_touched_nothing`, `*_censored` (true where the event never came, so the duration is null), `stale_reads_final`,
-    `never_visible_writes`, and the stale reads by the store's own order (`stale_reads_ordered`, ...; capray.measures.ordered).
+    `never_visible_writes`, and the stale reads by the store's own order (`stale_reads_ordered`, ...; capray.measures.ordered).  Where updates commute
+    (counters, sets) the columns of registers are theirs (capray.measures.included).
     """
     calendar = Calendar(record.faults, record.nodes)
-    row = _from_history(record.history, calendar, initial)
     keys = holdings(record)
+    row = _from_history(record.history, calendar, initial)
+    if merges(keys):
+        row.update(measure_merged(record, calendar))
     row.update(ordered_staleness(record.history, keys, calendar, initial))
     row.update(acknowledged(record, keys, calendar))
     row.update(divergence(keys, calendar, record.end))

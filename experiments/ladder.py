@@ -44,7 +44,7 @@ def script() -> None:
         if given.json:
             print(json.dumps(cell.as_json()))
         elif cell.within is not True:
-            print(f"{cell.rung.name}, {cell.fault.name}: promised {cell.claim.level}, measured {cell.level} in {len(cell.rows)} trials: {cell.verdict}")
+            print(f"{cell.rung.name}, {cell.fault.name}: promised {cell.claim.words}, measured {cell.level} in {len(cell.rows)} trials: {cell.verdict}")
     print(f"{len(rows)} trials, digest {digest}\nreport: {page}", file=sys.stderr if given.json else sys.stdout)
 
 

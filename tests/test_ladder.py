@@ -36,6 +36,8 @@ KNOWN = {
     ("etcd lease reads", "pause + cut"): ("sequential", False),
     ("cassandra QUORUM", "clock skew"): (None, True),
     ("redis", "pause + cut"): (None, True),
+    ("crdt, grow-only counter", "pause + cut"): ("causal, eventual", False),
+    ("crdt, observed-remove set", "none"): ("causal, eventual", False),
 }
 
 
@@ -149,6 +151,28 @@ def test_acknowledged_and_overwritten_by_the_past():
     assert count(Version(1, 0, "x", 1, (70,)), Version(3, 0, "x", 2, (50,), "late")) == 1
     assert count(Version(1, 0, "x", 1, (40,)), Version(3, 0, "x", 2, (50,), "apply", (1,))) == 0
     assert count(Version(1, 0, "x", 1, (70,)), Version(3, 0, "x", 2, (50,))) is None  # siblings
+
+
+def final(process, value):
+    return msgspec.structs.replace(op(process, "read", value, 50, 51), final=True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"), [([2, 2], "valid"), ([1, 2], "invalid"), ([2], "unknown"), ([[1, 2], [1, 2]], "valid"), ([[1, 2], 2], "invalid")]
+)
+def test_eventual_is_that_the_last_reads_agree(answers, status):
+    assert judged([op(0, "write", 1, 0, 1), op(1, "write", 2, 0, 1), *(final(i, a) for i, a in enumerate(answers))])["eventual"] == status
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"), [([3, 3], "valid"), ([3, 7], "invalid"), ([7, 7], "valid"), ([2, 2], "invalid"), ([8, 8], "invalid"), ([[1, 2], [2, 1]], "valid"),
+                            ([[1, 2, 4], [1, 2, 4]], "valid"), ([[2], [2]], "invalid"), ([[1, 2, 3], [1, 2, 3]], "invalid")]
+)
+def test_counters_and_sets_agree_on_all_that_was_acknowledged_and_nothing_else(answers, status):
+    """1 and 2 were acknowledged, 4 may have happened."""
+    history = [op(0, "write", 1, 0, 1), op(1, "write", 2, 0, 1), msgspec.structs.replace(op(2, "write", 4, 0, 1), type="info", complete=None)]
+    versions = [Version(1, 0, "x", 1, (1,), "merge")]
+    assert judged([*history, *(final(i, a) for i, a in enumerate(answers))], versions)["eventual"] == status
 
 
 # ---- PRAM, against its definition ----------------------------------------------------------------------------------------------------------

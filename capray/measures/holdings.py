@@ -191,7 +191,7 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
     everywhere = tuple(range(record.nodes))
     keys = {key: KeyHoldings(nodes) for key, nodes in record.placement.items()}
     _client_writes(record.history, keys, everywhere)
-    restarts = _restarts(record)
+    restarts = restarts_of(record)
     for turn, version in enumerate(record.versions):
         at, node, value = version.at, version.node, version.value
         if node in restarts and at >= restarts[node][-1]:
@@ -233,7 +233,7 @@ def holdings(record: Record) -> dict[str, KeyHoldings] | None:
     return keys
 
 
-def _restarts(record: Record) -> dict[int, list[int]]:
+def restarts_of(record: Record) -> dict[int, list[int]]:
     """For each node when it came back from crashes, the latest first."""
     ends: dict[int, list[int]] = {}
     for fault in record.faults:

@@ -40,8 +40,12 @@ def staleness(history: Sequence[Operation], calendar: Calendar, initial: Any = N
     All null where written values are not distinct, or where nobody meant to read.  A maximum over no stale read is null, a count of none is 0;
     a share of no `ok` read is null.
     """
+    return staleness_of(history, stale_reads(history, initial), calendar)
+
+
+def staleness_of(history: Sequence[Operation], found: Sequence[StaleRead] | None, calendar: Calendar) -> Row:
+    """The same columns of stale reads that were found already (None: it is not known which are)."""
     row: Row = {}
-    found = stale_reads(history, initial)
     reads: dict[tuple[int, int], int] = {}  # ok reads; 0 where reads were asked for and none was ok
     stale: dict[tuple[int, int], list[StaleRead]] = {}
     for op in history if found is not None else ():

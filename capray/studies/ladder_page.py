@@ -22,7 +22,7 @@ from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
 from capray.reporting.table import trials_table
 from capray.store import Results
-from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, rank
+from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, commutes, rank
 from capray.studies.ladder_claims import FAULTS, RUNGS
 from capray.studies.ladder_table import Cell, cells
 
@@ -38,6 +38,7 @@ CODES = {
     "monotonic-writes": "MW",
     "writes-follow-reads": "WFR",
     "regular": "REG",
+    "eventual": "EC",
     NONE: "none",
 }
 MEANING = {
@@ -51,10 +52,12 @@ MEANING = {
     "monotonic-reads": "likewise",
     "monotonic-writes": "likewise",
     "writes-follow-reads": "likewise",
+    "eventual": "after the quiet period the last reads at all nodes agree (Vogels 2009); of a counter or a set, on all that was acknowledged (SSS 2011)",
     "regular": "no read is stale: none returns what an acknowledged write had overwritten before it began (Lamport 1986, many writers)",
 }
-COLOURS = ("#1b7837", "#7fbf7b", "#d9f0d3", "#fee8b6", "#f4a582", "#b2182b")  # by rank; none of them is told by colour alone
-DARK = (0, 5)
+# By rank: blue to red by way of pale yellow, apart for every kind of colour blindness; none of them is told by colour alone.
+COLOURS = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7e0", "#fee090", "#f4a582", "#b2182b")
+DARK = (0, 6)
 
 
 def draw(directory: Path) -> Path:
@@ -138,7 +141,7 @@ def figure(table: Sequence[Cell]) -> go.Figure:
     trials = sorted({len(cell.rows) for cell in table})
     told = (
         f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC "
-        f"causal consistency, REG no stale read;<br>"
+        f"causal consistency, REG no stale read, EC the last reads agree;<br>"
         "sessions RYW MR MW WFR; ! acknowledged writes lost, or overwritten by the past; framed: a promise broken"
     )
     style(drawn, "Which consistency held in every trial", told, 200 + 34 * len(names), False)
@@ -162,15 +165,15 @@ def hover(cell: Cell | None) -> str:
     told = [
         f"<b>{cell.rung.name}</b>, {cell.fault.words}",
         f"held in all {len(cell.rows)} trials: {cell.level}",
-        f"promised: {cell.claim.level}: {cell.verdict}",
+        f"promised: {cell.claim.words}: {cell.verdict}",
     ]
-    told += [f"{name} broken in {count}" for name in LEVELS if (count := sum(row[f"holds_{name}"] == "invalid" for row in cell.rows))]
+    told += [f"{name} broken in {count}" for name in LEVELS if (count := sum(row.get(f"holds_{name}") == "invalid" for row in cell.rows))]
     return "<br>".join(told)
 
 
 # ---- the page's sections ----------------------------------------------------------------------------------------------------------------
 def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Cell]) -> str:
-    unknown = sum(row[f"holds_{name}"] == "unknown" for row in rows for name in LEVELS)
+    unknown = sum(row.get(f"holds_{name}", "unknown") == "unknown" for row in rows for name in LEVELS)
     untouched = sum(row.get("fault_touched_nothing") is True for row in rows)
     few = min(len(cell.rows) for cell in table)
     chance = f"here below {3 / few:.2g}" if few > 3 else "which says nothing with so few"
@@ -203,7 +206,7 @@ def deviations(table: Sequence[Cell]) -> str:
     sharp = sum(cell.within is True and cell.sharp for cell in table)
     weaker = sum(cell.claim.level != "linearizable" for cell in table)
     items = "".join(
-        f"<tr><td class=w>{html.escape(cell.rung.name)}</td><td class=w>{html.escape(cell.fault.name)}</td><td class=w>{cell.claim.level}</td><td "
+        f"<tr><td class=w>{html.escape(cell.rung.name)}</td><td class=w>{html.escape(cell.fault.name)}</td><td class=w>{cell.claim.words}</td><td "
         f"class=w>{cell.level}</td>"
         f"<td class=w>{html.escape(cell.verdict)}</td></tr>"
         for cell in off
@@ -252,7 +255,7 @@ def _line(cell: Cell, source: int) -> str:
     known = [share for share in shares if share is not None]
     words = (
         cell.fault.words,
-        f"{cell.claim.level}{', may lose writes' if cell.claim.loses else ''} [{source}]",
+        f"{cell.claim.words}{', may lose writes' if cell.claim.loses else ''} [{source}]",
         cell.level,
         low if low == high else f"{low} to {high}",
     )
@@ -285,7 +288,7 @@ def counterexamples(table: Sequence[Cell], manifest: Mapping[str, Any]) -> str:
     return (
         "<section id=examples><h2>Counterexamples</h2><p class=caption>One for each policy and level that some trial broke. Times are microseconds; "
         "the command prints the trial's digest, and with "
-        f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again.</p>{''.join(blocks)}</section>"
+        f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again (a register's).</p>{''.join(blocks)}</section>"
     )
 
 
@@ -294,9 +297,12 @@ def smallest_window(manifest: Mapping[str, Any], row: Row) -> str:
     from capray.sweeping import replay
 
     try:
-        history, register = replay(dict(manifest), row).history, model_named("register")
+        record = replay(dict(manifest), row)
     except InputError as error:  # made by another version: the row's own words must do
         return f"<p class=faint>{html.escape(str(error))}</p>"
+    if commutes(record):
+        return ""
+    history, register = record.history, model_named("register")
     found = evidence.explain(history, register, None, linearizable(history, register, None, BUDGET))
     return "" if found is None else f"<pre>{html.escape(evidence.text(history, found))}</pre>"
 
@@ -307,5 +313,6 @@ def levels() -> str:
         f"<section id=levels><h2>The levels</h2><p>Linearizable implies all others. Sequential implies causal memory, which implies causal "
         f"consistency and PRAM. A read that answered siblings is no register's: "
         f"it breaks linearizable, sequential and regular, and counts as one read of each sibling for the causal levels "
-        f"(capray/studies/ladder.py).</p><dl>{items}</dl></section>"
+        f"(capray/studies/ladder.py). A counter or a set has no overwritten value: there a level says which updates a read must have seen "
+        f"(capray/checkers/merged.py); REG is that it saw all that were acknowledged before it began.</p><dl>{items}</dl></section>"
     )

@@ -20,6 +20,7 @@ ABOVE: dict[str, tuple[str, ...]] = {
     "causal-consistency": CHAIN,
     "PRAM": CHAIN,
     "regular": ("linearizable",),
+    "eventual": LEVELS[:-1],
 }
 
 
@@ -51,7 +52,7 @@ class Cell(NamedTuple):
         if self.within is None:
             return "left open: the checkers' budget was spent" + lost
         if not self.within:
-            broken = self.claim.level != NONE and self.held[self.claim.level] == "invalid"
+            broken = any(self.held.get(name) == "invalid" for name in (self.claim.level, self.claim.beside or NONE))
             return ("BROKEN" if broken else "acknowledged writes LOST") + lost
         if self.claim.level == NONE:
             return "nothing promised; " + ("not linearizable" if self.sharp else "not seen to be less than linearizable") + lost
@@ -59,19 +60,19 @@ class Cell(NamedTuple):
 
     def example(self, level: str) -> Row | None:
         """The trial of the lowest seed that broke a level."""
-        return next((row for row in self.rows if row[f"holds_{level}"] == "invalid"), None)
+        return next((row for row in self.rows if row.get(f"holds_{level}") == "invalid"), None)
 
     def as_json(self) -> dict[str, Any]:
         """One object as experiments print it, with the cell's coordinates and a counterexample for each broken level."""
         by_rank = sorted(self.rows, key=lambda row: row["rank"])
         examples = {
-            level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r[f"holds_{level}"] == "invalid" for r in self.rows)}
+            level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r.get(f"holds_{level}") == "invalid" for r in self.rows)}
             for level in LEVELS
             if (row := self.example(level)) is not None
         }
         return {
             "measure": "level",
-            "published": self.claim.level,
+            "published": self.claim.words,
             "simulated": self.level,
             "low": by_rank[-1]["level"],
             "high": by_rank[0]["level"],
@@ -104,6 +105,6 @@ def cell_of(rung: Rung, fault: FaultColumn, rows: list[Row]) -> Cell:
     claim, held = rung.claim(fault), weakest(rows)
     loses = sum(bool(row["lost_writes"] or row["lost_writes_provable"]) for row in rows)
     reorders = sum(bool(row["reordered_writes"]) for row in rows)
-    status = "valid" if claim.level == NONE else held[claim.level]
-    within = False if status == "invalid" or (loses and not claim.loses) else None if status == "unknown" else True
+    statuses = {held[name] for name in (claim.level, claim.beside) if name not in (None, NONE)}
+    within = False if "invalid" in statuses or (loses and not claim.loses) else None if "unknown" in statuses else True
     return Cell(rung, fault, rows, claim, held, strongest(held), loses, reorders, within)
