@@ -10,13 +10,15 @@ import sys
 from functools import lru_cache
 from math import comb
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from capray.client import NEVER_US, Client
 from capray.errors import InputError
 from capray.measures.foreign import real_server_index, real_server_record
 from capray.metrics import measure
+from capray.record import Operation
 from capray.scenario import from_dict
 from capray.sweep import points, scenario_of
 from capray.tcp import retransmission_at
@@ -117,6 +119,48 @@ def test_etcd_applies_few_of_the_writes_that_its_clients_gave_up() -> None:
     """16 to 42 of about 280 were applied, those under way when a leader was lost: the gateway withdraws what its
     client gave up.  All of the minority's would be 200."""
     assert answers("--system", "etcd", "--variant", "leader_cut", seeds=2)["info_applied"]["simulated"] == pytest.approx(38, abs=22)
+
+
+class Again(Client):
+    """A client that asks what one of the measured runs asked, when it asked."""
+
+    asked_then: ClassVar[dict[int, list[Operation]]] = {}  # by node
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.left = list(self.asked_then[self.node])
+        self.last = 0
+
+    def first(self) -> int:
+        return self.gap()
+
+    def gap(self) -> int:
+        due = self.left[0].invoke if self.left else NEVER_US
+        self.last, since = due, due - self.last
+        return since
+
+    def next_request(self) -> tuple[str, str, Any]:
+        then = self.left.pop(0)
+        return then.f, str(then.key), then.value
+
+
+@needs_files
+def test_asked_what_the_measured_clients_asked_stale_reads_and_their_ages_are_the_measured_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest stale read, and how many there are, hang on who wrote which key when: over other requests the oldest is 1.1 s old in the median, over the
+    recorded ones of write ANY, read ONE 1.5 s, as recorded."""
+    measured = real_server_record("cassandra_rf3_wany_rone_minority2_D10", FOLDER)
+    cut = measured.faults[0]
+    assert cut.until is not None
+    monkeypatch.setattr(Again, "asked_then", {n: [op for op in measured.history if op.node == n and not op.final] for n in range(5)})
+    monkeypatch.setattr("capray.node.Client", Again)
+    policy, settings = script.system("cassandra_rf3_wany_rone")
+    fault = {"kind": "partition", "shape": "0,1|2,3,4", "at_us": cut.at, "for_us": cut.until - cut.at}
+    raw = {**script.BASE, "policy": policy, "nodes": 5, "settings": settings, "duration_us": measured.end, "faults": [fault]}
+    found, known = measure(simulate(from_dict(raw), 0)), measure(measured)
+    assert found["operations"] == pytest.approx(known["operations"], abs=30)
+    assert found["stale_reads"] == pytest.approx(known["stale_reads"], rel=0.2)
+    assert found["staleness_max_us"] == pytest.approx(known["staleness_max_us"], abs=50_000)
+    assert found["availability_during_minority_write"] == pytest.approx(known["availability_during_minority_write"], abs=0.01)
 
 
 def test_a_length_or_a_setting_that_nobody_measured_has_rows_and_nothing_published() -> None:
