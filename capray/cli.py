@@ -7,9 +7,12 @@ Each command imports what it needs when it runs, so that `capray --help` starts 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +28,37 @@ AT, FOR = "10s", "20s"  # of --partition, where nothing else is said
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster, or auto; without it, Ray starts on this machine.")]
 
 
+class _Answers(io.TextIOBase):
+    """Standard output for this thread's answers alone.  Ray prints what its machines report (a node that died) from threads of its own, to standard
+    output: that goes to standard error."""
+
+    def __init__(self) -> None:
+        self.out, self.err, self.thread = sys.stdout, sys.stderr, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return (self.out if threading.get_ident() == self.thread else self.err).write(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+    def isatty(self) -> bool:
+        return self.out.isatty()
+
+    def fileno(self) -> int:
+        return self.out.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.out.encoding
+
+
 def main() -> None:
     """Entry point.  Errors of the request are one line and status 2; an interrupt is status 130."""
+    with contextlib.redirect_stdout(_Answers()):
+        _run()
+
+
+def _run() -> None:
     try:
         status = app(standalone_mode=False)
     except InputError as error:

@@ -6,6 +6,7 @@ Ray is not imported before an engine that needs it is asked for.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
@@ -21,6 +22,7 @@ from capray.watchdog import watched
 ENGINES = ("actors", "tasks", "local")
 PLACEMENTS = ("pack", "spread")
 DEFAULT_IN_FLIGHT = 512  # on the actors, over all fleets: enough that a round's own cost hardly counts, at well under 1 MB a trial and node
+NOISE = r"worker processes have been started on node|types of tasks seen"  # what Ray warns of where all is as it should be: node actors ask for no CPU
 
 Job = tuple[int, Scenario, int]  # (the caller's key, scenario, seed)
 Outcome = Any  # a trial's record (or what `then` makes of it), or the text of why it failed
@@ -102,6 +104,8 @@ class Engine:
         self.fleets: Any = None
 
     def __enter__(self) -> Self:
+        if self.where.engine != "local":
+            os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)  # before Ray is imported, which reads it then
         if self.where.address is not None and self.where.engine != "local":  # a cluster that is not there is told before anything is written
             from capray.actors import start_ray
 

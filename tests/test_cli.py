@@ -245,3 +245,20 @@ def test_a_directory_that_is_not_one_of_results_is_refused_in_one_line(monkeypat
     for command in (["report", tmp_path], ["reproduce", tmp_path], ["compare", tmp_path, tmp_path], ["export", tmp_path, "--history", tmp_path / "h.jsonl"]):
         status, out, err = call(monkeypatch, capsys, *command)
         assert status == 2 and not out and err.strip().splitlines()[1:] == [], (command, err)
+
+
+def test_what_ray_prints_from_its_threads_is_no_answer_and_its_idle_warnings_are_not_shown(capsys):
+    import contextlib
+    import re
+    import threading
+
+    from capray.engines import NOISE
+
+    with contextlib.redirect_stdout(cli._Answers()):
+        print("an answer")
+        thread = threading.Thread(target=print, args=("(raylet) a machine died",))
+        thread.start()
+        thread.join()
+    assert capsys.readouterr() == ("an answer\n", "(raylet) a machine died\n")
+    assert re.search(NOISE, "WARNING: 12 PYTHON worker processes have been started on node: 41 with address: 192.0.2.2, which is 6x the maximum expected")
+    assert not re.search(NOISE, "Raylet is terminated. Termination is unexpected.") and not re.search(NOISE, "A worker died or was killed")
