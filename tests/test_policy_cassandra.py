@@ -184,6 +184,20 @@ def test_the_snitch_counts_the_wait_before_a_speculative_read_also_for_the_coord
     assert waited_ms >= 5 and waited_ms - 2 <= sample <= waited_ms + 1
 
 
+def test_the_snitch_remembers_a_cut_so_that_the_majoritys_reads_do_not_notice_the_next_of_its_shape() -> None:
+    """Our own run of 5.0.4 (RF 5, QUORUM, three cuts of 10 s, 42 s apart): .45, 1 and 1 of the majority's reads.  Whoever timed out is asked last, so
+    never again where enough others answer, until all samples are dropped after 10 min (DynamicEndpointSnitch.reset)."""
+    settings = {"partitioner": "key_number", "replication_factor": 5, "read_consistency": "QUORUM", "write_consistency": "QUORUM"}
+    cuts = [{"kind": "partition", "shape": "0,1|2,3,4", "at_us": at * S, "for_us": 7 * S} for at in (5, 24)]
+    raw = {"policy": "cassandra", "nodes": 5, "settings": settings, "workload": {"rate": 10, "keys": 5}, "duration_us": 31 * S, "faults": cuts}
+    record = simulate(from_dict(raw), 0)
+    shares = []
+    for cut in record.faults:
+        reads = [op for op in record.history if op.f == "read" and op.node in (2, 3, 4) and cut.at <= op.invoke < (cut.until or 0)]
+        shares.append(sum(op.type == "ok" for op in reads) / len(reads))
+    assert shares[0] < 0.9 and shares[1] == 1
+
+
 def test_timed_out_reads_raise_the_percentile_above_the_timeout_and_end_speculation() -> None:
     """ "sampleLatencyNanos > command.getTimeout(): no latency information, or we're overloaded" (AbstractReadExecutor)."""
     link = cluster(past_reads=100, past_read_timeouts=(1000,) * 5, dynamic_snitch=False)
