@@ -64,7 +64,7 @@ def attempt(scenario: Scenario, seed: int, then: Then | None = None) -> Outcome:
     """A trial's record (or what `then` makes of it), or the text of the error that it ended with.  `scenario` must be resolved."""
     try:
         trial = Trial(scenario, seed)
-        with watched(lambda: trial.queue[0][0] if trial.queue else None):
+        with watched(trial.soonest):
             trial.advance(scenario.end_us)
         return judged(scenario, trial.record(), then)
     except (Exception, SystemExit):  # noqa: BLE001 (a policy's own: whatever it raises is the trial's result, not the sweep's)

@@ -45,6 +45,7 @@ DISCONNECTED: Final = -2
 REFUSED: Final = -3
 
 Entry = tuple[Any, ...]  # a delivery: (due, dst, DELIVERY, src, counter, body, kind, sent, size)
+NONE_AHEAD: list[int] = []  # one for all lanes, since most never draw ahead
 
 
 def unserved(queue: list[Entry], node: int, generation: int) -> list[Entry]:
@@ -65,16 +66,16 @@ class Lane:
     )
 
     def __init__(self, row: int, src: int, dst: int, floor: int, state: i64) -> None:
-        self.row = row  # among the lanes of its source: of the node, or of the client outside
+        self.spare: i64 = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
+        self.state: i64 = state
+        self.floor: i64 = floor
+        self.last = -1  # when the newest message on it arrives: TCP keeps order
+        self.ahead = NONE_AHEAD  # latencies drawn ahead, the next one last
         self.src = src
         self.dst = dst
-        self.floor: i64 = floor
-        self.state: i64 = state
-        self.spare: i64 = 1  # the unused bits of the newest output, under a sentinel bit (1: none)
-        self.ahead: list[int] = []  # latencies drawn ahead, the next one last
+        self.row = row  # among the lanes of its source: of the node, or of the client outside
         self.block = 0  # how many they were at first
         self.began: tuple[i64, i64] = (state, 1)  # state and spare before them
-        self.last = -1  # when the newest message on it arrives: TCP keeps order
         self.stuck: list[Entry] = []  # sent into a cut, waiting for a retransmission (or held)
         self.unacked = 0  # bytes sent since acknowledgements are cut
         self.unacked_since = 0  # when the first of them was sent
@@ -169,7 +170,7 @@ class Lanes(Wire):
                 lane.began = (lane.state, lane.spare)
                 lane.block = 0
                 while lane.spare != 1:
-                    lane.ahead.insert(0, self._one(lane, 0))
+                    lane.ahead = [self._one(lane, 0), *lane.ahead]
                     lane.block += 1
         each = self.left[row] // (3 * len(short))  # as many as there were before
         for lane, (times, outputs) in zip(short, drawer.blocks([(lane.state, lane.floor) for lane in short], each)):
@@ -181,7 +182,7 @@ class Lanes(Wire):
     def _settle(self, lane: Lane) -> None:
         """Give up what was drawn ahead: the lane's stream stands where its newest message left it."""
         drawn = lane.block - len(lane.ahead)
-        lane.ahead = []
+        lane.ahead = NONE_AHEAD
         lane.state, lane.spare = lane.began
         self.left[lane.row] = 0
         for _ in range(drawn):

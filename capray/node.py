@@ -13,6 +13,7 @@ from capray.client import Client
 from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
+from capray.heap import Entry as Event
 from capray.heap import push
 from capray.lanes import ARRIVAL, CALL, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
 from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER, unserved
@@ -21,8 +22,6 @@ from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, S
 from capray.scenario import Scenario
 from capray.streams import Stream
 from capray.wire import Wire
-
-Event = tuple[Any, ...]
 
 
 class Node:
@@ -231,8 +230,7 @@ class Node:
             self._hand_over(t, request)
 
     def _hand_over(self, t: int, request: int) -> None:
-        operation = self.client.open.get(request)
-        if operation is None:
+        if (operation := self.client.open.get(request)) is None:
             return  # given up before the node came to it
         replica = self.replica
         replica.now = t if self.true_clock else self.clock(t)
@@ -249,8 +247,7 @@ class Node:
         return self.replica.peek(key) if self.up else None
 
     def _arm_deadline(self) -> None:
-        due = self.client.oldest_deadline()
-        if due is not None:
+        if (due := self.client.oldest_deadline()) is not None:
             self.deadline_at = due
             self._push(due, TIMER, DEADLINE)
 
@@ -264,30 +261,32 @@ class Node:
             return
         effect = effects.pop()
         tag: int = effect[0]
-        if tag == SEND and effect[1] != self.id:  # the usual case, an answer
+        to: int = effect[1] if tag == SEND else self.id
+        if to != self.id:  # the usual case, an answer
             message = effect[2]
             facts = self.facts.get(type(message))
             kind, size = facts if facts is not None else self._facts(message)
             self.counter += 2
-            self.wire.post(t, self.id, self.counter, effect[1], message, kind, size)
+            self.wire.post(t, self.id, self.counter, to, message, kind, size)
         elif tag == SEND_ALL:
             self._send_all(t, effect[1], effect[2])
+        elif tag == REPLY:
+            self.client.answer(t, effect[1], effect[2], effect[3], effect[4])
         else:
             self._carry_out(t, [effect])
 
     def _send_all(self, t: int, dsts: tuple[int, ...], message: Message) -> None:
-        kind, size = self._facts(message)
+        facts = self.facts.get(type(message))
+        kind, size = facts if facts is not None else self._facts(message)
         self.wire.carry(t, self.id, self.counter + 2, dsts, message, kind, size)
         self.counter += 2 * len(dsts)
 
     def _facts(self, message: Message) -> tuple[int, int]:
         """A message's class for the network, and its bytes.  Where all messages of its type have the same, they are looked at once."""
         what = type(message)
-        facts = self.facts.get(what)
-        if facts is None:
-            facts = message.kind + CLIENT_LANE if self.outside and message.client else message.kind, message.size
-            if isinstance(what.size, int) and isinstance(what.kind, int):
-                self.facts[what] = facts
+        facts = message.kind + CLIENT_LANE if self.outside and message.client else message.kind, message.size
+        if isinstance(what.size, int) and isinstance(what.kind, int):
+            self.facts[what] = facts
         return facts
 
     def _carry_out(self, t: int, effects: list[tuple[Any, ...]]) -> None:
@@ -300,7 +299,8 @@ class Node:
                 if effect[1] == me:
                     push(queue, (t, me, DELIVERY, me, self.counter, effect[2], 0, t, 0))
                 else:
-                    kind, size = self._facts(effect[2])
+                    facts = self.facts.get(type(effect[2]))
+                    kind, size = facts if facts is not None else self._facts(effect[2])
                     self.wire.post(t, me, self.counter, effect[1], effect[2], kind, size)
             elif tag == SEND_ALL:
                 self._send_all(t, effect[1], effect[2])

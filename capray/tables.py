@@ -34,7 +34,9 @@ class Table:
         i = word >> 52 & 0xFFF
         if i >= TAIL_BIN:
             return self.tail(word << 6)
-        return self._within(0, i, word >> 20 & 0xFFFFFFFF)
+        times = self.levels[0]
+        low = times[i]
+        return low + ((times[i + 1] - low) * int(word >> 20 & 0xFFFFFFFF) >> 32)
 
     def tail(self, word: i64) -> int:
         """The time at the quantile 1 - (1 - word / 2**64) / 64."""
@@ -42,9 +44,6 @@ class Table:
         while word >> 52 & 0xFFF >= TAIL_BIN and at < LEVELS - 1:
             at += 1
             word <<= 6
-        return self._within(at, word >> 52 & 0xFFF, word >> 20 & 0xFFFFFFFF)
-
-    def _within(self, level: int, i: i64, part: int) -> int:
-        times = self.levels[level]
+        times, i = self.levels[at], word >> 52 & 0xFFF
         low = times[i]
-        return low + ((times[i + 1] - low) * part >> 32)
+        return low + ((times[i + 1] - low) * int(word >> 20 & 0xFFFFFFFF) >> 32)

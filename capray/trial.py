@@ -1,23 +1,24 @@
 """simulate(scenario, seed) -> Record: the event loop of one trial, on one screen (engine `local`).
 
-Decides: the order of everything.  One heap, one total order (time, node, class, source, counter), integer microseconds; node -1 is the
-network's agenda.  Because no message takes less than one lookahead, running events one by one here and running whole windows on
+Decides: the order of everything.  One total order (time, node, class, source, counter), integer microseconds; node -1 is the network's agenda.  Because no message takes less than one lookahead, running events one by one here and running whole windows on
 every node at once (capray.actors) meet the same events in the same order at each node and at the network: the same bytes.
 """
 
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import Final
 
 import msgspec
 
-from capray.heap import pop, push
+from capray.heap import Entry, pop, push
 from capray.links import Link
 from capray.network import DELIVERY, Network
 from capray.node import Node
 from capray.record import FaultWindow, Leavings, Record
 from capray.scenario import Scenario
+
+STOP: Final = -3  # among the nodes' numbers: before everything else at its instant
 
 
 class Trial:
@@ -26,25 +27,34 @@ class Trial:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.scenario = scenario
         self.seed = seed
-        self.queue: list[tuple[Any, ...]] = []
+        self.queue: list[Entry] = []  # what comes over the network, and the network's agenda
+        self.own: list[Entry] = []  # what nodes await of themselves: requests, timers.  Apart, for these are many and far off: few messages are in flight at once
         self.network = Network(scenario, seed, self.queue)
-        self.nodes = [Node(scenario, node, seed, self.queue, self.network) for node in range(scenario.nodes)]
+        self.nodes = [Node(scenario, node, seed, self.own, self.network) for node in range(scenario.nodes)]
         self.now = 0
 
     def advance(self, until: int) -> None:
         """Run every event up to and including `until`."""
-        queue, nodes, network = self.queue, self.nodes, self.network
+        queue, own, nodes, network = self.queue, self.own, self.nodes, self.network
+        push(own, (until + 1, STOP))
         while True:  # `while queue` jumps back on a condition, at which CPython 3.11 never specialises the loop: it ran a tenth slower
-            if not queue:
-                break
-            event = pop(queue)
-            t: int = event[0]
+            if queue:
+                event = pop(queue)
+                t: int = event[0]
+                alone: int = own[0][0]
+                if t >= alone and event > own[0]:
+                    push(queue, event)
+                    event = pop(own)
+                    t = alone
+            else:
+                event = pop(own)
+                t = event[0]
             number: int = event[1]
-            if t > until:
-                push(queue, event)
-                break
             if number < 0:
-                network.happen(event)
+                if number > STOP:
+                    network.happen(event)
+                elif t > until:  # or it was left by a run that a policy's error ended
+                    break
                 continue
             node = nodes[number]
             cls: int = event[2]
@@ -60,19 +70,14 @@ class Trial:
             node.handle(event)
         self.now = until
 
-    def step(self, events: int) -> bool:
-        """Run at most so many events; False once the trial is over.  For many trials in flight in one process."""
-        queue, nodes, end = self.queue, self.nodes, self.scenario.end_us
-        for _ in range(events):
-            if not queue or queue[0][0] > end:
-                return False
-            event = pop(queue)
-            node = event[1]
-            if node >= 0:
-                nodes[node].handle(event)
-            else:
-                self.network.happen(event)
-        return True
+    def take(self) -> Entry:
+        """Take the first of all events, for who runs them by hand.  Raises IndexError where there is none."""
+        return pop(self.own if self.own and (not self.queue or self.own[0] < self.queue[0]) else self.queue)
+
+    def soonest(self) -> int | None:
+        """When the first of all events is due; None where there is none."""
+        due = [int(events[0][0]) for events in (self.queue, self.own) if events]
+        return min(due) if due else None
 
     def record(self, end: int | None = None) -> Record:
         """All that it left, up to `end` (None: of the whole trial)."""

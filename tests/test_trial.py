@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from capray.faults import Fault
+from capray.heap import push
 from capray.record import Record
 from capray.scenario import Scenario
-from capray.trial import Trial, simulate
+from capray.trial import STOP, Trial, simulate
 from capray.workload import Workload
 
 S = 1_000_000
@@ -92,9 +93,23 @@ def test_stopping_on_the_way_and_looking_changes_nothing(record: Record) -> None
 
 
 def test_running_event_by_event_changes_nothing(record: Record) -> None:
+    trial, end = Trial(cut(), 1), cut().end_us
+    while (due := trial.soonest()) is not None and due <= end:
+        event = trial.take()
+        assert event[0] == due
+        if event[1] < 0:
+            trial.network.happen(event)
+        else:
+            trial.nodes[event[1]].handle(event)
+    assert trial.record().digest() == record.digest()
+
+
+def test_a_run_that_a_policy_ended_can_be_gone_on_with(record: Record) -> None:
+    """The error leaves the end of that run among the events to come; it ends no later run."""
     trial = Trial(cut(), 1)
-    while trial.step(997):
-        pass
+    trial.advance(S)
+    push(trial.own, (2 * S, STOP))
+    trial.advance(trial.scenario.end_us)
     assert trial.record().digest() == record.digest()
 
 

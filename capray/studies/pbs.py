@@ -13,7 +13,7 @@ reader for each set of R, each a day away from all other replicas, and each requ
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappush
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -206,10 +206,10 @@ class Batch:
 
     def run(self) -> None:
         """Play the trial until every operation is over."""
-        queue, nodes, network, first = self.trial.queue, self.trial.nodes, self.trial.network, self.setup.n
+        take, nodes, network, first = self.trial.take, self.trial.nodes, self.trial.network, self.setup.n
         self._later(WARM_UP_US, ASK_WRITE, 1)
         while self.left:
-            event = heappop(queue)
+            event = take()
             node = event[1]
             if node >= first:
                 nodes[node].handle(event)
