@@ -19,7 +19,7 @@ from capray.scenario import Scenario
 from capray.trial import Trial
 from capray.workload import Workload
 
-FOREVER_US = 1 << 50  # about 36 years of virtual time: an interactive cluster does not end by itself
+FOREVER_US = 1 << 44  # about 200 days of virtual time: an interactive cluster does not end by itself
 STEP_US = 1_000  # time moves in such steps while an answer is awaited
 
 
