@@ -113,6 +113,21 @@ def test_setting_one_or_the_other_of_the_two_to_0_disables_the_feature(off: dict
     assert ask(link, 0, "write", value="a")[0] == "ok"
 
 
+def test_a_master_restarted_from_scratch_has_a_new_history_that_nobody_can_go_on_in() -> None:
+    """Replication, "Replication ID explained": "Every time an instance restarts from scratch as a master ... a new replication ID is generated": what its
+    append-only file does not hold, its offset, no replica may rely on."""
+    link = cluster(2, appendonly="always", down_after_us=1000 * S)
+    link.run_for(11 * S)  # a ping is in the stream, and in no file
+    link.cut([[1]], mode="drop")
+    ask(link, 0, "write", value="a")
+    link.crash(0)
+    link.run_for(S)
+    link.restart(0)
+    link.heal()
+    link.run_for(20 * S)
+    assert lines(link, "0 -> 1 FullSync(") and not lines(link, "Continue(") and link.values("x") == ["a", "a"]
+
+
 # ---- Redis persistence ---------------------------------------------------------------------------------------------------------------
 def written(appendonly: Any, sync_us: int, settled_us: int, host: bool, writes: int = 1) -> tuple[int, Any]:
     """How long the last of some writes took on a server alone, and what is there after a crash so long afterwards."""

@@ -489,9 +489,10 @@ def test_mutants_are_killed_by_the_stories(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ---- trouble ------------------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("seed", range(4))
-def test_after_any_trouble_there_is_one_primary_and_all_agree(seed: int) -> None:
-    link, dice = cluster(seed=seed, failover_timeout_us=10 * S, appendonly="always"), Stream(seed, "trouble")
+@pytest.mark.parametrize(("seed", "appendonly", "backlog"), [(0, "always", 1 << 20), (1, "no", 600), (2, "everysec", 600), (34, "always", 600)])
+def test_after_any_trouble_there_is_one_primary_and_all_agree(seed: int, appendonly: str, backlog: int) -> None:
+    link = cluster(seed=seed, failover_timeout_us=10 * S, appendonly=appendonly, repl_backlog_size=backlog)
+    dice = Stream(seed, "trouble")
     for step in range(40):
         node, what = dice.below(5), dice.below(100)
         if what < 70:

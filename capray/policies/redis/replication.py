@@ -59,7 +59,7 @@ class Server:
         self.link_down_at = 0
         self.syn = Syn()
         self.kept: dict[int, Syn] = {}  # by peer: a connection whose path was given up
-        self.knows_nothing = False  # restarted: PSYNC ? -1
+        self.knows_nothing = False  # restarted without an RDB file: PSYNC ? -1
         self.replicas: dict[int, Attached] = {}
         self.good_replicas = 0
         self.needed = settings.min_replicas_to_write if settings.min_replicas_max_lag_us >= SECOND_US else 0  # "one or the other to 0 disables"
@@ -93,7 +93,9 @@ class Server:
                 self.lineage, self.base, rows = tuple(tuple(branch) for branch in record[1]), record[2], record[3]
                 self.log, self.rows = [], {row[3]: tuple(row) for row in rows}
             elif record[0] == "aof":
-                self._append(tuple(record[1]))
+                entry = tuple(record[1])
+                self.log += [(entry[0], at, entry[2], "", None) for at in range(self.offset + 1, entry[1])]  # pings, which no file holds
+                self._append(entry)
             elif record[0] == "lineage":
                 self.lineage = tuple(tuple(branch) for branch in record[1])
         self.owner.applied("", None, (0,))  # a restarted server holds what follows, and nothing else
@@ -177,6 +179,8 @@ class Server:
         self._count_good()
 
     def _can_continue(self, asked: Psync) -> bool:
+        if self.knows_nothing and asked.replid != self.lineage[-1][0]:
+            return False  # restarted without an RDB file, it has no second id: `lineage` is for the record
         oldest = max(self.base, self.offset - self.settings.repl_backlog_size // ENTRY_BYTES)
         return oldest <= asked.offset <= last_offset_of(self.lineage, self.offset, asked.replid)
 
