@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from capray.errors import show_us, wrong
-from capray.policies import POLICIES, load
+from capray.errors import show_us
+from capray.policies import POLICIES, load, registered
 from capray.replica import Replica
 from capray.scenario import accepted
 
@@ -43,10 +43,7 @@ def _unwrap(annotation: Any) -> tuple[str, str]:
 
 def show_policies(name: str | None, as_json: bool) -> None:
     """Print one policy, or all.  Raises InputError for an unknown one."""
-    names = [name] if name else list(POLICIES)
-    if name and name not in POLICIES and ":" not in name:
-        raise wrong("policy", name, "one of " + ", ".join(POLICIES) + ", or package.module:Class")
-    for one in names:
+    for one in [name] if name else [*POLICIES, *registered()]:
         policy = load(one)
         if as_json:
             print(json.dumps({"policy": one, "claims": policy.claims, "source": source(policy), "settings": settings_table(policy)}))

@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from capray.errors import InputError
 from capray.metrics import measure
+from capray.policies import load
 from capray.scenario import from_dict
 from capray.testing import FakeLink
 from capray.trial import simulate
@@ -89,3 +92,31 @@ def test_the_command_line_names_it_and_its_settings(policy, monkeypatch, capsys)
     assert status == 0 and "give_up = 800ms" in out
     status, _, err = call(monkeypatch, capsys, "run", "--policy", "own_policy:PrimaryCopy", "--set", "patience=1s")
     assert status == 2 and "patience" in err
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("class Mine(\n", "SyntaxError: .*mine.py:1"), ("x = 1\ny = 1 / 0\n", "ZeroDivisionError: .*mine.py:2"),
+    ("import no_such_module\n", "No module named 'no_such_module'"), ("", "module mine has no class Mine"),
+])
+def test_a_module_that_cannot_be_read_is_refused_in_one_line_that_names_the_place(text, problem, monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(InputError, match=f"policy: 'mine:Mine' is not accepted; .*{problem}") as caught:
+        load("mine:Mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_a_package_registers_is_listed_and_shown(policy, monkeypatch, capsys, tmp_path):
+    from test_cli import call
+
+    package = tmp_path / "mine-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[capray.policies]\nprimary-copy = own_policy:PrimaryCopy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load.cache_clear()
+    assert "give_up = 800ms" in call(monkeypatch, capsys, "policies", "primary-copy")[1]
+    assert "primary-copy" in call(monkeypatch, capsys, "policies")[1]
+    assert "primary-copy" in call(monkeypatch, capsys, "run", "--policy", "nobody")[2]
+    load.cache_clear()
