@@ -15,6 +15,7 @@ from capray.studies import ladder
 from capray.studies.ladder_claims import FAULTS, RUNGS
 from capray.studies.ladder_page import code, draw
 from capray.studies.ladder_table import cells
+from capray.studies.ladder_why import WHY
 from capray.sweep import run_sweep
 
 PATH = Path(__file__).parents[1] / "experiments" / "ladder.py"
@@ -84,6 +85,10 @@ def test_every_pair_has_a_claim_at_a_known_level_with_a_source():
         claim = rung.claim(fault)
         assert claim.level in (*ladder.LEVELS, ladder.NONE) and claim.source
         assert set(rung.claims) <= {"", *(f.name for f in FAULTS), *(f.group for f in FAULTS)}
+
+
+def test_every_line_says_why_it_looks_as_it_does():
+    assert list(WHY) == [rung.name for rung in RUNGS]
 
 
 # ---- many trials together ---------------------------------------------------------------------------------------------------------------

@@ -113,8 +113,8 @@ FAULTS = (
     FaultColumn(
         "cut + skew",
         "clock",
-        "two followers cut off, node 0's clock 2 s ahead",
-        {"faults": [_cut("majority"), _stop("skew", FOR_US, (0,), offset_us=2 * SECOND)]},
+        "two followers cut off, a clock on each side 2 s ahead",
+        {"faults": [_cut("majority"), _stop("skew", FOR_US, (0, 1), offset_us=2 * SECOND)]},
     ),
     FaultColumn(
         "cut + host crash",
@@ -158,7 +158,10 @@ DYNAMO_MERGE = (
     "seen is never silently lost"
 )
 REDIS = "one primary executes one command at a time (Redis documentation, replication: clients that speak to the primary only)"
-REDIS_ASYNC = "Redis documentation, High availability with Sentinel: asynchronous replication, acknowledged writes may be lost in a failover and in a partition"
+REDIS_ASYNC = (
+    "Redis documentation, High availability with Sentinel: an eventually consistent system where the merge function is last failover wins; asynchronous "
+    "replication, acknowledged writes may be lost in a failover and in a partition"
+)
 REDIS_MEMORY = "Redis documentation, persistence: without an append-only file a restart loses what the last snapshot lacks"
 REDIS_AOF = "Redis documentation, persistence: appendfsync always is durable; replication is asynchronous all the same, so that a failover loses writes"
 PG_ASYNC = "PostgreSQL 15 manual, 27.2.5, 27.3: asynchronous standby: transactions not yet received are lost at failover; without fencing two primaries serve"
@@ -255,11 +258,11 @@ RUNGS = (
         "redis",
         {"down_after": "2s", "failover_timeout": "10s"},
         {
-            "": Claim("none", REDIS_ASYNC, True),
+            "": Claim("eventual", REDIS_ASYNC, True),
             "healthy": Claim(_LIN, REDIS),
             "clock": Claim(_LIN, REDIS),
             "followers cut": Claim(_LIN, REDIS),
-            "power": Claim("none", REDIS_MEMORY, True),
+            "power": Claim("eventual", REDIS_MEMORY, True),
             "lossy": Claim(_LIN, REDIS),
             "flapping": Claim(_LIN, REDIS),
         },
@@ -269,11 +272,11 @@ RUNGS = (
         "redis",
         {"down_after": "2s", "failover_timeout": "10s", "min_replicas_to_write": 2, "min_replicas_max_lag": "2s"},
         {
-            "": Claim("none", REDIS_ASYNC, True),
+            "": Claim("eventual", REDIS_ASYNC, True),
             "healthy": Claim(_LIN, REDIS),
             "clock": Claim(_LIN, REDIS),
             "followers cut": Claim(_LIN, REDIS),
-            "power": Claim("none", REDIS_MEMORY, True),
+            "power": Claim("eventual", REDIS_MEMORY, True),
         },
     ),
     Rung(
@@ -281,7 +284,7 @@ RUNGS = (
         "redis",
         {"down_after": "2s", "failover_timeout": "10s", "appendonly": "always"},
         {
-            "": Claim("none", REDIS_AOF, True),
+            "": Claim("eventual", REDIS_AOF, True),
             "healthy": Claim(_LIN, REDIS),
             "clock": Claim(_LIN, REDIS),
             "followers cut": Claim(_LIN, REDIS),

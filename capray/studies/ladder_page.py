@@ -25,6 +25,7 @@ from capray.store import Results
 from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, commutes, rank
 from capray.studies.ladder_claims import FAULTS, RUNGS
 from capray.studies.ladder_table import Cell, cells
+from capray.studies.ladder_why import WHY
 
 CODES = {
     "linearizable": "LIN",
@@ -142,12 +143,13 @@ def figure(table: Sequence[Cell]) -> go.Figure:
     told = (
         f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC "
         f"causal consistency, REG no stale read, EC the last reads agree;<br>"
-        "sessions RYW MR MW WFR; ! acknowledged writes lost, or overwritten by the past; framed: a promise broken"
+        "sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>! acknowledged writes lost, or overwritten by "
+        "the past; ≥ a stronger level was left undecided; framed: a promise broken"
     )
-    style(drawn, "Which consistency held in every trial", told, 200 + 34 * len(names), False)
+    style(drawn, "Which consistency held in every trial", told, 220 + 38 * len(names), False)
     drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
     drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
-    return drawn.update_layout(margin={"l": 210, "t": 180, "b": 20, "r": 60})
+    return drawn.update_layout(margin={"l": 210, "t": 200, "b": 20, "r": 60})
 
 
 def code(cell: Cell) -> str:
@@ -208,12 +210,13 @@ def deviations(table: Sequence[Cell]) -> str:
     items = "".join(
         f"<tr><td class=w>{html.escape(cell.rung.name)}</td><td class=w>{html.escape(cell.fault.name)}</td><td class=w>{cell.claim.words}</td><td "
         f"class=w>{cell.level}</td>"
-        f"<td class=w>{html.escape(cell.verdict)}</td></tr>"
+        f"<td>{html.escape(cell.verdict)}</td></tr>"
         for cell in off
     )
     listed = (
         (
-            "<div class=scroll><table><thead><tr><th>policy</th><th>fault</th><th>promised</th><th>measured</th><th>verdict</th></tr></thead><tbody>"
+            "<div class=scroll><table><thead><tr><th>policy</th><th>fault</th><th>promised</th><th>measured</th>"
+            "<th style='min-width:17em'>verdict</th></tr></thead><tbody>"
             + items
             + "</tbody></table></div>"
         )
@@ -239,10 +242,10 @@ def lines(table: Sequence[Cell]) -> str:
             notes = "".join(f"<li>{html.escape(source)}</li>" for source in sources)
             settings = ", ".join(f"{name} {value}" for name, value in rung.settings.items()) or "its defaults"
             blocks.append(
-                f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p><div "
+                f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p><p>{html.escape(WHY[rung.name])}</p><div "
                 f"class=scroll><table><thead><tr><th>fault</th><th>promised</th>"
                 f"<th>held in all</th><th>single trials</th><th class=n>trials</th><th class=n>lost writes in</th><th "
-                f"class=n>availability</th><th>verdict</th></tr></thead>"
+                f"class=n>answered in the fault</th><th style='min-width:15em'>verdict</th></tr></thead>"
                 f"<tbody>{body}</tbody></table></div><ol class=faint>{notes}</ol>"
             )
     return f"<section id=lines><h2>Line by line</h2><p class=caption>The number behind a promise is its source below the table.</p>{''.join(blocks)}</section>"
@@ -262,9 +265,9 @@ def _line(cell: Cell, source: int) -> str:
     numbers = (len(cell.rows), cell.loses, f"{sum(known) / len(known):.2f}" if known else "-")
     return (
         "<tr>"
-        + "".join(f"<td class=w>{html.escape(text)}</td>" for text in words)
+        + "".join(f"<td>{html.escape(text)}</td>" for text in words)
         + "".join(f"<td class=n>{number}</td>" for number in numbers)
-        + f"<td class=w>{html.escape(cell.verdict)}</td></tr>"
+        + f"<td>{html.escape(cell.verdict)}</td></tr>"
     )
 
 

@@ -50,7 +50,7 @@ class Cell(NamedTuple):
         """The comparison in words."""
         lost = f"; acknowledged writes lost in {self.loses}" if self.loses else ""
         if self.within is None:
-            return "left open: the checkers' budget was spent" + lost
+            return "left open: a checker's budget was spent, or too few last reads were answered" + lost
         if not self.within:
             broken = any(self.held.get(name) == "invalid" for name in (self.claim.level, self.claim.beside or NONE))
             return ("BROKEN" if broken else "acknowledged writes LOST") + lost

@@ -25,6 +25,7 @@ from capray.studies.pacelc import PATTERNS, ROLES, TOLERANCE, WORST_AVAILABLE, P
 COLOURS = {"read": "#0072B2", "write": "#D55E00"}
 SYMBOLS = {"leader": "diamond", "other": "circle"}
 COLUMNS = 5
+HEADS = {"slopes": "Slopes", "delay": "Latency against delay", "plane": "The PACELC plane"}
 
 
 def draw(directory: Path) -> Path:
@@ -44,9 +45,7 @@ def draw(directory: Path) -> Path:
     ]
     nav = [
         ("reading", "How to read it"),
-        ("slopes", "Slopes"),
-        ("delay", "Latency against delay"),
-        *([("plane", "The PACELC plane")] if plane else []),
+        *((name, HEADS[name]) for name in drawn),
         ("trials", "All trials"),
     ]
     said = html.escape(f"{len(rows)} trials; engine {manifest.get('engine')}; digest {manifest.get('digest') or 'none: not complete'}")
@@ -154,8 +153,11 @@ def delay_figure(rows: Sequence[Row]) -> go.Figure:
                     ),
                     **place,
                 )
-    style(drawn, "Median latency against the one-way delay", "ms; points: mean over seeds; lines: fitted for each seed, then averaged", 160 + 190 * down)
-    drawn.update_xaxes(title_text="delay, ms", row=down)
+    told = f"ms; points: mean over {_seeds(list(lines.values()))} seeds; lines: fitted for each seed, then averaged"
+    style(drawn, "Median latency against the one-way delay", told, 160 + 190 * down)
+    for column in range(1, across + 1):  # the lowest panel of each column tells the delay
+        lowest = (len(shown) - column) // across + 1
+        drawn.update_xaxes(title_text="delay, ms", showticklabels=True, row=lowest, col=column)
     return drawn.update_layout(margin_b=90)
 
 
@@ -189,7 +191,7 @@ def plane_figure(plane: Sequence[Place]) -> go.Figure:
         drawn,
         "PACELC: what is answered under a cut, against what it costs without one",
         "links of 10 ms + Exp(1 ms), a cut of 20 s, leader or node 0 in the minority; all nodes together;<br>hollow: stale reads "
-        "in the cut, or acknowledged writes lost",
+        f"in the cut, or acknowledged writes lost; mean and 95 % interval over {max((place.worst.trials for place in plane), default=0)} seeds",
         640,
     )
     longest = max((s.mean for place in plane for s in (place.read_us, place.write_us) if s.mean is not None), default=1) / 1000
@@ -210,7 +212,7 @@ def _seeds(lines: Sequence[Slope]) -> int:
 
 def _figure(name: str, drawn: go.Figure) -> str:
     return (
-        f"<section id={name}><div class=plot id='fig-{name}' data-figure='data-{name}' style='height:{drawn.layout.height}px'></div>"
+        f"<section id={name}><h2>{HEADS[name]}</h2><div class=plot id='fig-{name}' data-figure='data-{name}' style='height:{drawn.layout.height}px'></div>"
         f"{embedded(f'data-{name}', drawn.to_json())}</section>"
     )
 
@@ -239,11 +241,11 @@ def slope_table(lines: Sequence[Slope]) -> str:
         if own:
             cells = {(line.kind, line.role): line for line in own}
             body += f"<tr><td class=w>{html.escape(pattern.name)}</td>" + "".join(_slope_cell(cells.get((kind, role))) for kind in COLOURS for role in ROLES)
-            body += f"<td class=w>{html.escape(pattern.why)}</td></tr>"
+            body += f"<td>{html.escape(pattern.why)}</td></tr>"
     off = sum(line.within is not True for line in lines)
     return (
         "<section id=slope-table><div class=scroll><table><thead><tr><th>policy</th><th class=n>reads, leader</th><th class=n>reads, others</th><th "
-        "class=n>writes, leader</th><th class=n>writes, others</th><th>expected, and why</th></tr>"
+        "class=n>writes, leader</th><th class=n>writes, others</th><th style='min-width:20em'>expected, and why</th></tr>"
         f"</thead><tbody>{body}</tbody></table></div><p class=caption>In units of d: measured [95 % interval] / expected. {len(lines) - off} of "
         f"{len(lines)} within {TOLERANCE} d.</p></section>"
     )
