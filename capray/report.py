@@ -18,8 +18,8 @@ import plotly.graph_objects as go
 
 from capray import plots
 from capray.errors import show_us
-from capray.figures.data import DEFAULT_DEADLINE_US, Estimate, Row, estimate, healthy, labels, ordered, partitioned, share_linearizable, sizes, tidy
-from capray.figures.signature import counterexamples
+from capray.figures.data import DEFAULT_DEADLINE_US, Estimate, Row, estimate, healthy, labels, narrow, ordered, partitioned, share_linearizable, sizes, tidy
+from capray.figures.signature import LARGEST, STALE, WORST, counterexamples
 from capray.figures.style import brief, of_trials
 from capray.figures.trial import spacetime, timeline
 from capray.record import Record
@@ -27,17 +27,26 @@ from capray.reporting.definitions import CAPTIONS, DEFINITIONS, SUMMARY, definit
 from capray.reporting.evidence import evidence_of
 from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
-from capray.reporting.table import trials_table
-from capray.reporting.theory import expectations
+from capray.reporting.table import COORDINATES, MOST_ROWS, points, trials_table
+from capray.reporting.theory import MEASURED, expectations
 
 MOST_DIFFERENCES = 500
 TRIAL_BYTES = 4_000_000
+DRAWN_FROM = (  # what figures, summary and theory read of a row
+    *COORDINATES, "key", "policy", "duration_us", "fault_touched_nothing", "linearizable", *(name for one in CAPTIONS.values() for name in one.columns),
+    *(name for _, name, _ in SUMMARY), *(name for _, name, _ in MEASURED), *LARGEST, *STALE, *WORST, "stale_share_before", "availability_worst_node_before")
 
 
 def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Sequence[tuple[str, Record]], path: Path) -> None:
-    """Write the page.  `rows` is the sweep's table, `manifest` what its directory says about it, `trials` single records to draw, with titles."""
+    """Write the page.  `rows` is the sweep's table, `manifest` what its directory says about it, `trials` single records to draw, with titles.
+    Rows that are many are read one by one (twice), and only what the figures are drawn from is kept of each."""
     deadline_us, names = deadline_of(manifest), variants_of(manifest)
-    rows = ordered(rows, names)
+    if len(rows) > MOST_ROWS:
+        table = trials_table(ordered(points(rows, manifest), names), manifest, deadline_us, len(rows))
+        rows = ordered(narrow(rows, DRAWN_FROM), names)
+    else:
+        rows = ordered(rows, names)
+        table = trials_table(rows, manifest, deadline_us)
     theory = expectations(tidy(rows), manifest, deadline_us)
     drawn, tidied = plots.figures(rows, deadline_us, names), tidy(rows)
     sections = [
@@ -47,7 +56,7 @@ def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Seque
         _summary(tidied, deadline_us),
         *(_figure(name, figure, tidied, deadline_us) for name, figure in drawn.items() if name != "signature"),
         _trials(trials),
-        trials_table(rows, manifest, deadline_us),
+        table,
         _definitions(),
     ]
     title = f"capray: {manifest.get('name', 'report')}"

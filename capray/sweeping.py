@@ -161,12 +161,16 @@ def replay(manifest: dict[str, Any], row: Row, trace_us: tuple[int, int] | None 
     return record
 
 
-def chosen_trials(manifest: dict[str, Any], rows: list[Row]) -> list[tuple[str, Record]]:
+def chosen_trials(manifest: dict[str, Any], rows: Iterable[Row]) -> list[tuple[str, Record]]:
     """One trial of each variant for the report's timelines: the lowest seed at the duration nearest to 20 s, on the size nearest to five
     nodes; with the messages around the cut's beginning traced."""
+    def far(row: Row) -> tuple[int, int, int]:
+        return abs((row.get("duration_us") or 0) - 20_000_000), abs(row["nodes"] - 5), row["seed"]
+
     chosen: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda r: (abs((r.get("duration_us") or 0) - 20_000_000), abs(r["nodes"] - 5), r["seed"])):
-        chosen.setdefault(row["label"], row)
+    for row in rows:
+        if row["label"] not in chosen or far(row) < far(chosen[row["label"]]):
+            chosen[row["label"]] = row
     out = []
     for label in sorted(chosen):
         row = chosen[label]
@@ -198,8 +202,8 @@ def draw(directory: Path) -> Path:
     from capray.report import write_report
 
     results = Results(directory)
-    manifest, rows = results.manifest(), list(placed(results.ordered(), directory))
-    if not rows:
+    manifest, rows = results.manifest(), placed(results.ordered(), directory)
+    if not len(rows):
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
     study = manifest["spec"].get("study") or manifest["kind"]
     if study in STUDIES:

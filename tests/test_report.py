@@ -258,13 +258,38 @@ def test_a_thousand_trials_of_four_hundred_columns_stay_under_ten_megabytes(wide
     assert {"label", "seed", "availability_during", "linearizable", "replay", "record"} <= set(kept)
 
 
-def test_a_very_large_sweep_is_shown_by_points(
+def test_a_very_large_sweep_is_shown_by_points_and_drawn_from_what_is_kept_of_its_rows(
     rows: list[dict[str, Any]], manifest: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_table, "MOST_ROWS", 20)
-    report.write_report(rows, manifest, [], tmp_path / "points.html")
-    table = unpacked((tmp_path / "points.html").read_text())["rows"]
-    assert table["count"] == 18 and set(table["columns"]["trials"]["values"]) == {3}
+    report.write_report(rows, manifest, [], tmp_path / "whole.html")
+    monkeypatch.setattr(report, "MOST_ROWS", 20)
+    by_key = sorted(rows, key=lambda row: row["key"])
+    report.write_report(by_key, manifest, [], tmp_path / "points.html")
+    whole, page = (unpacked((tmp_path / name).read_text()) for name in ("whole.html", "points.html"))
+    table = page["rows"]
+    assert table["count"] == 18 and set(table["columns"]["trials"]["values"]) == {3} and page["meta"]["unit"].endswith("54 in all)")
+    assert table["columns"]["stale_share"]["values"][6 + 1] == pytest.approx(0.41)  # the third of "ap" on 3 nodes: the mean of .40, .41, .42
+    assert table["columns"]["label"] == {"words": ["cp", "ap", "server"], "at": [0] * 6 + [1] * 6 + [2] * 6}
+    assert len(table["columns"]["replay"]["words"]) == 18
+    assert {name: data for name, data in page.items() if name.startswith("data-")} == {n: d for n, d in whole.items() if n.startswith("data-")}
+    said = [re.search(r"<section id=summary>.*?</section>", (tmp_path / name).read_text(), re.DOTALL) for name in ("whole.html", "points.html")]
+    assert said[0] and said[1] and said[0][0] == said[1][0]
+
+
+def test_figures_of_real_rows_are_the_same_from_what_is_kept_of_them() -> None:
+    from capray import plots
+    from capray.figures.data import narrow, tidy
+    from capray.reporting.theory import expectations
+    from capray.store import Results
+
+    results = Results(Path(__file__).parent.parent / "results" / "ci-partition-sweep")
+    whole, there = results.rows(), results.manifest()
+    kept = narrow(whole, report.DRAWN_FROM)
+    assert len(json.dumps(kept)) < 0.25 * len(json.dumps(whole))
+    figures, others = plots.figures(whole), plots.figures(kept)
+    assert list(figures) == list(others) and len(figures) == 6
+    assert all(figures[name].to_json() == others[name].to_json() for name in figures)
+    assert expectations(tidy(whole), there, S) == expectations(tidy(kept), there, S)
 
 
 def test_the_page_of_one_uncut_trial_says_that_nothing_was_tested(tmp_path: Path) -> None:

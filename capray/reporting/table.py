@@ -6,7 +6,8 @@ Decides: which columns a page holds, and how they are packed.  May not know: fig
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from capray.figures.data import Row
@@ -17,7 +18,7 @@ from capray.reporting.packing import embedded
 COORDINATES = ("label", "nodes", "duration", "shape", "seed")
 PICKERS = ("label", "nodes", "duration", "shape")
 TABLE_BYTES = 4_000_000
-MOST_ROWS = 8_000
+MOST_ROWS = 4_000
 ESSENTIAL = (
     "availability_during",
     "availability_during_minority",
@@ -30,13 +31,15 @@ ESSENTIAL = (
     "divergence_area",
     "convergence_us",
 )
+FIRST = tuple(dict.fromkeys((  # the columns that come first, where not all fit
+    *ESSENTIAL, *(name for one in CAPTIONS.values() for name in one.columns), *(name for one in DEFINITIONS for name in (one.measure, one.measure + "_us")),
+    *(name for _, name, _ in SUMMARY))))
 
 
-def trials_table(rows: Sequence[Row], manifest: Mapping[str, Any], deadline_us: int) -> str:
-    unit = "trials"
-    shown: list[Row] = [{**row, "label": row.get("label") or row.get("policy"), "replay": _template(manifest, row)} for row in rows]
-    if len(rows) > MOST_ROWS:
-        shown, unit = _points(shown), "points (each the mean over its trials)"
+def trials_table(rows: Sequence[Row], manifest: Mapping[str, Any], deadline_us: int, stand_for: int = 0) -> str:
+    """The section.  `stand_for`: the trials that the rows are the means of, where they are points."""
+    unit = f"points (each the mean over its trials, {stand_for} in all)" if stand_for else "trials"
+    shown: list[Row] = [{**row, "label": row.get("label") or row.get("policy"), "replay": row.get("replay") or _template(manifest, row)} for row in rows]
     packed, left = packed_columns(shown)
     coordinates = [name for name in COORDINATES if name in packed]
     meta = {
@@ -71,19 +74,22 @@ def _template(manifest: Mapping[str, Any], row: Row) -> str:
     return command.replace(seed, "--seed {seed} ", 1) if command.count(seed) == 1 else command
 
 
-def _points(rows: Sequence[Row]) -> list[Row]:
-    """One row a point, for sweeps of more trials than a page should hold."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(name) for name in ("label", "nodes", "duration", "shape")), []).append(row)
+def points(rows: Iterable[Row], manifest: Mapping[str, Any]) -> list[Row]:
+    """One row a point, for sweeps of more trials than a page should hold: of the columns that come first.  Rows of one point stand together."""
     out = []
-    for group in groups.values():
-        one: Row = {**{name: group[0].get(name) for name in (*COORDINATES, "policy", "duration_us", "replay")}, "trials": len(group)}
-        for name in group[0]:
-            values = [row[name] for row in group if isinstance(row.get(name), (int, float))]
-            if name not in one and values and name != "seed":
-                one[name] = sum(values) / len(values)
-        out.append(one)
+    for _, group in groupby(rows, key=lambda row: tuple(row.get(name) for name in ("label", "nodes", "duration", "shape"))):
+        first = next(group)
+        one: Row = {**{name: first.get(name) for name in (*COORDINATES, "policy", "duration_us")}, "replay": _template(manifest, first)}
+        sums: dict[str, list[float]] = {}
+        trials = 0
+        for row in (first, *group):
+            trials += 1
+            for name in FIRST:
+                if name not in one and isinstance(row.get(name), (int, float)):
+                    total = sums.setdefault(name, [0, 0])
+                    total[0] += row[name]
+                    total[1] += 1
+        out.append({**one, "trials": trials, **{name: total / known for name, (total, known) in sums.items()}})
     return out
 
 
@@ -91,11 +97,7 @@ def packed_columns(rows: Sequence[Row]) -> tuple[dict[str, Any], int]:
     """The rows as columns of JSON within TABLE_BYTES, the important ones first, and how many columns did not fit.  A column of words is a list of
     places in its vocabulary; one that repeats an earlier column names it; one that is null everywhere is left out."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    captioned = [name for one in CAPTIONS.values() for name in one.columns]
-    defined = [name for name in names if any(name in (one.measure, one.measure + "_us") for one in DEFINITIONS)]
-    first = dict.fromkeys(
-        (*COORDINATES, "policy", "duration_us", "replay", "trials", *ESSENTIAL, *captioned, *defined, *(name for _, name, _ in SUMMARY))
-    )
+    first = dict.fromkeys((*COORDINATES, "policy", "duration_us", "replay", "trials", *FIRST))
     packed: dict[str, Any] = {}
     seen: dict[str, str] = {}
     spent = left = 0
