@@ -11,13 +11,12 @@ Systems by the measured runs' names; also `zookeeper_1s` (one session for reads 
 `published` is the median of the measured runs (1 to 3 of each), of a cut of 10 s; null where nobody published it (other lengths, shapes, settings).
 `simulated` is the median over seeds, likewise; `low` and `high` its 95 % interval by order statistics, or the range of fewer than 6 seeds. `within`:
 availability within 3 points, times (s) within 20 % or 0.5 s, or inside the spread of the measured runs; stale reads and lost writes: none or some alike, or
-inside that spread. `apart`: interval and spread do not meet, so that it is not for the few seeds and runs alone. (A Cassandra's reads at ONE do not hang on
-the level of its writes, so rf3_one, rf3_wany_rone and rf3_wall_rone read alike here; measured, 6 runs in all gave the majority .77 to .94, median .85, the
-minority .49 to .70, median .64. The oldest stale read hangs on who wrote when: asked what a measured run's clients asked, the simulation has its age and
-count.) `again`: the median of further runs of the same version, where three say little (20 of etcd 3.4.23, follower_cut: capray/studies/measured_servers.py),
-with their number and spread; `again_within`: within the same tolerance of that median alone. Told, not judged: info_applied, for which nobody set a tolerance
-(a Cassandra has no list of what it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since the processors' time
-of five servers on two cores is not simulated.
+inside that spread. `apart`: interval and spread do not meet, so that it is not for the few seeds and runs alone. `again`: the median of more runs of the same
+version, where up to three say little (20 of etcd 3.4.23, follower_cut; the 6 of Cassandra's reads at ONE of RF 3, which no level of writes changes:
+capray/studies/measured_servers.py), with their number and spread; `again_within`: within the same tolerance of that median alone. (A Cassandra's oldest stale
+read hangs on who wrote when: asked what a measured run's clients asked, the simulation has its age and count.) Told, not judged: info_applied, for which
+nobody set a tolerance (a Cassandra has no list of what it applied: there it counts what was newest on some replica), and healthy latencies (p50_*, ms), since
+the processors' time of five servers on two cores is not simulated.
 Measures, as in the measured runs: av_* availability by phase (before, dur, after), side and kind; failover: from the cut to the first ok on the majority,
 *_all: on each of its nodes; maj_gap: longest time without an ok there; min_last_ok: from the cut to the minority's last ok; rec_first_ok: from heal to the
 slowest node's first ok; rec_last_bad: from heal to the last operation that was not ok; stale: reads of values provably overwritten; lost_acked; info_applied:
@@ -381,7 +380,7 @@ def say(answers: list[dict[str, Any]], last: dict[str, Any], as_json: bool) -> N
             verdict = "  NOT within" if found["within"] is False else ""
             if found["again"] is not None:
                 told_again = "within" if found["again_within"] else "NOT within"
-                verdict += "; {again_runs} further runs {again:.4g} [{again_low:.4g}, {again_high:.4g}]: ".format(**found) + told_again
+                verdict += "; {again_runs} runs {again:.4g} [{again_low:.4g}, {again_high:.4g}]: ".format(**found) + told_again
             print(f"{found['system']:24} {found['variant']:12} {found['cut']:>5} {found['measure']:14} {value:>26}{known}{verdict}")
     print("{trials} trials, digest {digest}: {directory}".format(**last), file=sys.stderr if as_json else sys.stdout)
 

@@ -10,6 +10,7 @@ import sys
 from functools import lru_cache
 from math import comb
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 import pytest
@@ -196,6 +197,19 @@ def test_further_runs_are_told_beside_the_published_ones_and_judged_by_their_med
     assert verdict(0.88, "etcd", "follower_cut", "av_after_min") is True
     assert verdict(1.0, "etcd", "leader_cut", "failover_w") is None  # not measured again
     assert script.again("etcd", "follower_cut", "rec_first_ok_w", 3.2, False)["again"] is None  # another length of the cut
+
+
+@pytest.mark.parametrize("measure", ["av_dur_min_r", "av_dur_maj_r"])
+def test_the_reads_at_one_told_together_are_those_of_the_recorded_runs_of_three_levels_of_writes(measure: str) -> None:
+    """Up to three runs are all known from their median, least and most."""
+    known, values = script.as_published(asked()), []
+    for level, runs in (("one", 3), ("wany_rone", 2), ("wall_rone", 1)):
+        middle, least, most = known[f"cassandra_rf3_{level} minority2", "10s"][measure]
+        values += {3: [least, middle, most], 2: [least, most], 1: [middle]}[runs]
+    for level in ("one", "wany_rone", "wall_rone"):
+        told = script.again(f"cassandra_rf3_{level}", "minority2", measure, 0.84, True)
+        assert (told["again_runs"], told["again_low"], told["again_high"]) == (len(values), min(values), max(values))
+        assert told["again"] == pytest.approx(median(values), abs=6e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 8, 9, 12, 40])
