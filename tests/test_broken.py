@@ -24,6 +24,7 @@ from capray.trial import simulate
 HERE = Path(__file__).parent
 FULL = bool(os.environ.get("CAPRAY_FULL"))
 SEEDS = 200 if FULL else 2
+pytestmark = pytest.mark.timeout(3000 if FULL else 300)  # 200 trials a test, on a machine that may be busy
 BY_SCHEDULE = {bug.schedule: [other for other in BUGS if other.schedule == bug.schedule] for bug in BUGS}
 
 

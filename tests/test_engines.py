@@ -12,6 +12,7 @@ import sys
 import msgspec
 import pytest
 
+from capray.distributions import Constant
 from capray.errors import InputError
 from capray.faults import SHAPES, Fault
 from capray.links import DISKS, LINKS, Link, link_preset
@@ -117,6 +118,13 @@ def test_segments_that_are_lost(policy: str) -> None:
 def test_clients_outside_the_cut_and_a_busy_server_and_drifting_clocks(policy: str) -> None:
     both(short(policy, 3, workload=Workload(rate=40, client_placement="outside", key_distribution="zipfian", arrivals="even"), service_us=400,
                clock_offset_us=(0, 30_000, -20_000), clock_drift_ppm=(0, 200, -900), disk="memory"), 11)
+
+
+def test_what_arrives_at_one_instant_meets_a_nodes_messages_to_itself_in_the_order_of_their_sources() -> None:
+    """Where all latencies are one constant many messages arrive at once, and a proposer that is its own acceptor sends itself some at that instant."""
+    serial = {"read_consistency": "SERIAL", "write_consistency": "SERIAL"}
+    both(short("cassandra", faults=(), settings=serial, link=Link(latency=Constant(1_000)), disk="memory", duration_us=3 * S,
+               workload=Workload(rate=40, keys=3, arrivals="even")), 1)
 
 
 def draw_scenario(number: int) -> Scenario:
