@@ -337,13 +337,14 @@ def figure(answers: list[dict[str, Any]]) -> go.Figure:
     fits_look, apart_look = looks(["within", "not within"]).values()
     dots: tuple[tuple[str, str, str, str, float, Callable[[dict[str, Any]], bool]], ...] = (
         ("measured: median and spread of the runs", "published", INK, "line-ns-open", 0.17, lambda answer: True),
+        ("further runs of the same version", "again", FAINT, "line-ns-open", 0, lambda answer: True),
         ("simulated: median and its interval", "simulated", fits_look.colour, "circle", -0.17, lambda answer: answer["within"] is not False),
         ("simulated, not within tolerance", "simulated", apart_look.colour, "x", -0.17, lambda answer: answer["within"] is False))
     for i, (measure, _) in enumerate(PANELS):
         at = {"row": i // ACROSS + 1, "col": i % ACROSS + 1}
         for name, field, colour, symbol, aside, fits in dots:
             own = [answer for answer in answers if answer["measure"] == measure and answer[field] is not None and fits(answer)]
-            ends = ("published_low", "published_high") if field == "published" else ("low", "high")
+            ends = ("low", "high") if field == "simulated" else (f"{field}_low", f"{field}_high")
             bars = {"type": "data", "symmetric": False, "thickness": 1.3, "width": 3, "color": colour,
                     "array": [(answer[ends[1]] if answer[ends[1]] is not None else answer[field]) - answer[field] for answer in own],
                     "arrayminus": [answer[field] - (answer[ends[0]] if answer[ends[0]] is not None else answer[field]) for answer in own]}
