@@ -64,7 +64,8 @@ def test_a_story_reaches_these_levels(story: str, ops: list[Operation], expected
 
 def test_evidence_says_which_update_is_missing_and_where() -> None:
     found = merged_levels([add(0, 1, 0, 1), read(1, [], 2, 3)], "set")["regular"].evidence
-    assert found is not None and found.problem == "process 1 read x: 0 elements, without 1 updates, the first: process 0 added 1 to x, acknowledged before it asked"
+    assert found is not None
+    assert found.problem == "process 1 read x: 0 elements, without 1 updates, the first: process 0 added 1 to x, acknowledged before it asked"
     assert (found.start_us, found.end_us, found.operations) == (0, 3, [0, 1])
 
 
@@ -241,6 +242,14 @@ def test_a_counter_is_refuted_only_where_no_reading_of_its_totals_is_possible() 
             assert name not in ("regular", "read-your-writes", "linearizable") or name in possible or status == "invalid", (name, ops)
             refuted[name] += status == "invalid"
     assert min(refuted[name] for name in ("linearizable", "sequential", "regular", "read-your-writes", "monotonic-reads")) > 10, refuted
+
+
+def test_in_one_order_what_a_process_adds_after_it_read_a_total_is_not_in_that_total() -> None:
+    """3 would need the 2 that its own reader adds only afterwards; so does another process's 3."""
+    for reader in (0, 2):
+        ops = [add(1, 1, 0, 9), read(0, 3, 0, 1), add(0, 2, 2, 3), *([read(2, 3, 4, 5)] if reader == 2 else [])]
+        assert statuses(ops, "counter")["sequential"] == "invalid"
+    assert statuses([add(1, 1, 0, 9), read(0, 1, 0, 1), add(0, 2, 2, 3), read(2, 3, 4, 5)], "counter", {1: [0], 3: [0, 2]})["sequential"] == "valid"
 
 
 def test_a_counter_that_goes_down_is_judged_by_sums_of_both_signs() -> None:

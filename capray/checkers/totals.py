@@ -102,7 +102,8 @@ def _sums(ops: Sequence[Operation], own: bool) -> Evidence | None:
         low, high = certain + sum(value for value in rest if value < 0), certain + sum(value for value in rest if value > 0)
         total = op.result or 0
         if not low <= total <= high or not _reachable(certain, rest, total):
-            return evidence_of(ops, [i], f"{show(op)}, where {'its own' if own else 'acknowledged'} updates give {certain} and all that were asked {low} to {high}")
+            told = f"where {'its own' if own else 'acknowledged'} updates give {certain} and all that were asked {low} to {high}"
+            return evidence_of(ops, [i], f"{show(op)}, {told}")
     return None
 
 

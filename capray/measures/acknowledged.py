@@ -10,8 +10,8 @@ Never visible: kept, but newest nowhere at any time (a write ordered before what
 Conflict: two ok writes of one key, each applied somewhere before it was acknowledged, where no replica that had applied the one by then had
 the other before it, and the other way round; also two that some replica held as siblings, whatever saw them.  A replica has a write also by what
 replaced it where that was first applied: a replica of a register that is told a successor alone has seen what that overwrote.  Counted where at least
-one of the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.  Updates that commute (a counter's increments, a set's adds)
-are merged, both kept and neither beside the other as a sibling: of them only a pair of which one was lost counts.
+one of the two was kept.  Where quorums of writes intersect and a replica keeps one newest version there are none.  Updates that commute (a counter's
+increments, a set's adds) are merged, both kept and neither beside the other as a sibling: of them only a pair of which one was lost counts.
 """
 
 from __future__ import annotations

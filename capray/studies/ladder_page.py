@@ -242,7 +242,8 @@ def lines(table: Sequence[Cell]) -> str:
             notes = "".join(f"<li>{html.escape(source)}</li>" for source in sources)
             settings = ", ".join(f"{name} {value}" for name, value in rung.settings.items()) or "its defaults"
             blocks.append(
-                f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p><p>{html.escape(WHY[rung.name])}</p><div "
+                f"<h3>{html.escape(rung.name)}</h3><p class=faint>{html.escape(rung.policy)}, {html.escape(settings)}</p>"
+                f"<p>{html.escape(WHY[rung.name])}</p><div "
                 f"class=scroll><table><thead><tr><th>fault</th><th>promised</th>"
                 f"<th>held in all</th><th>single trials</th><th class=n>trials</th><th class=n>lost writes in</th><th "
                 f"class=n>answered in the fault</th><th style='min-width:15em'>verdict</th></tr></thead>"
@@ -291,7 +292,8 @@ def counterexamples(table: Sequence[Cell], manifest: Mapping[str, Any]) -> str:
     return (
         "<section id=examples><h2>Counterexamples</h2><p class=caption>One for each policy and level that some trial broke. Times are microseconds; "
         "the command prints the trial's digest, and with "
-        f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again (a register's).</p>{''.join(blocks)}</section>"
+        f"<code>--history FILE</code> leaves the history that <code>capray check --consistency ladder FILE</code> judges again (a register's).</p>"
+        f"{''.join(blocks)}</section>"
     )
 
 
