@@ -7,7 +7,8 @@ mean heartbeat interval, so some 20 s) nothing is refused: a request that lacks 
 Sources: the LADIS paper's sections 5 and 6; the 5.0 sources that each part names; net.RequestCallbacks; recorded runs of 5.0.4 servers.
 Simplified: one table of one text column; the commit log is the only thing on disk (no memtable flush); writes to other data centres go to each
 replica and not through one forwarder; a node has one connection with each peer where Cassandra has six, so a large hint can delay gossip, and
-internode_tcp_user_timeout (30 s) is left out: conviction, at about 20 s, drops the connections first.
+internode_tcp_user_timeout (30 s) is left out: conviction, at about 20 s, drops the connections first (after long cuts before, which delay
+conviction, a real connection would be closed at 30 s and dialled again).
 """
 
 from __future__ import annotations
