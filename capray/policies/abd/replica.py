@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from capray.policies.abd.messages import Ask, Newest, Store, Stored, Tag
 from capray.replica import Replica, Request
 
@@ -33,6 +35,7 @@ class Running:
         self.storing = False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Abd(Replica):
     """A majority register; each node is a replica and coordinates its own clients' operations."""
 
@@ -132,6 +135,7 @@ class Abd(Replica):
             self.reply(operation, "ok", None if state.f == "write" else state.value)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AbdInMemory(Abd):
     """The same register without a journal and without a record of versions, as the baselines of `capray bench` have it."""
 
