@@ -14,6 +14,7 @@ from capray.history import write_history
 from capray.record import Operation
 from capray.recorded import import_runs, measured_again
 from capray.scenario import from_dict
+from capray.reporting.packing import unpacked
 from capray.store import Results
 from capray.sweeping import draw
 from capray.trial import simulate
@@ -61,7 +62,7 @@ def test_histories_and_their_faults_become_a_directory(folder: Path, capsys: pyt
         (folder / name).unlink()  # the directory stands alone
     assert reproduce_directory(out, "", None, True) == 0 and json.loads(capsys.readouterr().out)["digest_now"] == digest
     page = draw(out).read_text()
-    assert "my store, 5 nodes, cut 3s, recorded" in page and "id='timeline-0'" in page
+    assert "my store, 5 nodes, cut 3s, recorded" in page and "timeline-0" in unpacked(page)
     assert compare_directories(out, out, [], [], [], False, None, False) == 0
 
 
