@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
+import threading
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -26,6 +29,8 @@ Job = tuple[int, Scenario, int]  # (the caller's key, scenario, seed)
 COHORTS = 2
 PLACED: dict[str, Any] = {"num_cpus": 0, "memory": 1}  # a byte: Ray pays no heed to where an actor should be that asks for nothing at all
 CLOSING = 2  # trials of a cohort that hand in what they leave, at most, in one round
+HEAD_GONE_S = 30.0  # half of what Ray waits (gcs_rpc_server_reconnect_timeout_s)
+LOOK_EVERY_S = 5.0
 SUSPECT = 3  # a trial that was in flight at so many deaths of a node actor may be what kills them: it is given back
 
 
@@ -56,6 +61,25 @@ def start_ray(address: str | None = None) -> None:
         if address is None:
             raise InputError(f"engine: 'actors' is not accepted; it takes a machine on which Ray starts ({first[:160]})") from None
         raise InputError(f"address: {address!r} is not accepted; it takes the address of a running Ray cluster, or auto ({first[:160]})") from None
+    if not (address or "").startswith("ray://"):
+        threading.Thread(target=_watch_head, args=(ray.get_runtime_context().gcs_address,), daemon=True).start()
+
+
+def _watch_head(gcs: str) -> None:
+    """End this process with one line where the cluster's head (`host:port` of its control store) has not answered for HEAD_GONE_S.  Ray would do the
+    same a minute after the death, with a line about its own inside, and until then whatever asks the head hangs; so no error is raised into it."""
+    host, _, port = gcs.rpartition(":")
+    heard = time.monotonic()
+    while ray.is_initialized() and ray.get_runtime_context().gcs_address == gcs:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_EVERY_S).close()
+            heard = time.monotonic()
+        except OSError:
+            if time.monotonic() - heard > HEAD_GONE_S:
+                print(f"\ncapray: engine: the Ray cluster's head, {gcs}, has died; what was finished is kept: the same command goes on, on any cluster or "
+                      "engine", file=sys.stderr, flush=True)
+                os._exit(2)
+        time.sleep(LOOK_EVERY_S)
 
 
 def _knock(address: str) -> None:

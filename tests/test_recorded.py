@@ -13,8 +13,8 @@ from capray.errors import InputError
 from capray.history import write_history
 from capray.record import Operation
 from capray.recorded import import_runs, measured_again
-from capray.scenario import from_dict
 from capray.reporting.packing import unpacked
+from capray.scenario import from_dict
 from capray.store import Results
 from capray.sweeping import draw
 from capray.trial import simulate

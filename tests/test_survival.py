@@ -249,3 +249,30 @@ def test_drivers_and_machines_that_are_killed_change_nothing(machines: Machines,
     print(f"{placement}: {done}, {time.monotonic() - began:.0f} s")
     assert Results(directory).manifest()["digest"] == expected
     assert sum(done.values()) >= KILLS and all(done.values())
+
+
+@full
+def test_a_dead_head_is_told_in_one_line_and_the_sweep_goes_on_elsewhere(tmp_path: Path) -> None:
+    import tomllib
+
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "survival.toml").write_text(TOML.replace("seeds = 130", "seeds = 600"))
+    expected = run_sweep(sweep_from_dict(tomllib.loads((tmp_path / "survival.toml").read_text()), "survival"), tmp_path / "local", "local")[0]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}, connect=False)
+    cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+    arguments = [sys.executable, "-m", "capray", "sweep", "survival.toml", "--out", "out", "--in-flight", "4"]
+    with subprocess.Popen([*arguments, "--address", cluster.address], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "PYTHONPATH": str(HERE.parent)}) as driver:
+        rows = tmp_path / "out" / "trials.jsonl"
+        while driver.poll() is None and not (rows.exists() and rows.read_bytes().count(b"\n") > 4):
+            time.sleep(0.1)
+        for kind in ("gcs_server", "raylet"):
+            for process in cluster.head_node.all_processes[kind]:
+                os.kill(process.process.pid, signal.SIGKILL)
+        _, said = driver.communicate(timeout=300)
+    assert driver.returncode == 2 and "has died; what was finished is kept" in said.splitlines()[-1], said
+    cluster.shutdown()
+    done = subprocess.run([*arguments, "--engine", "local"], cwd=tmp_path, check=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    assert f"1200 trials, digest {expected}" in done.stdout
