@@ -60,7 +60,7 @@ class Watchdog:
                 if seen != self.seen:
                     self.seen, self.began = seen, used
                 elif used - self.began > self.limit_s:
-                    self.thread = None
+                    self.began = used  # a round of the actors has windows of many trials: the next that never ends is ended too
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(NeverEnds))
 
 

@@ -54,3 +54,35 @@ def test_what_has_ended_is_not_interrupted_afterwards():
         while True:
             pass
     dog.close()
+
+
+def test_a_second_trial_of_one_round_that_never_ends_is_ended_too():
+    dog = Watchdog(0.05)
+    dog.begin()
+    for _ in range(3):
+        with pytest.raises(NeverEnds):
+            while True:
+                pass
+    dog.end()
+    dog.close()
+
+
+def test_in_one_round_of_a_node_s_host_every_endless_trial_ends_and_the_sound_one_goes_on():
+    from capray.rounds import NodeActor
+    from capray.windows import WindowedTrial, _encode, _reports
+
+    scenarios = [scenario("failing_policy:Endless"), scenario("failing_policy:Storm"), scenario("failing_policy:Endless"), scenario("abd")]
+    host = NodeActor()
+    host.watchdog.limit_s = 0.05
+    trials = {slot: WindowedTrial(one, 0, slot, True) for slot, one in enumerate(scenarios)}
+    host.open([(slot, node, one, 0) for slot, one in enumerate(scenarios) for node in range(3)])
+    while orders := [order for trial in trials.values() if not trial.over for order in trial.plan()]:
+        host.watchdog.begin()
+        rows = _reports.decode(host.round(_encode(orders)))
+        host.watchdog.end()
+        for slot, trial in trials.items():
+            found = [row[1:] for row in rows if row[0] == slot]
+            if found:
+                trial.absorb(found)
+    host.watchdog.close()
+    assert [trial.failure.rstrip().endswith("NeverEnds") for trial in trials.values()] == [True, True, True, False]
