@@ -219,7 +219,7 @@ def _real_time(story: _Seen, order: list[tuple[int, int]]) -> tuple[int, list[tu
     times = sorted((story.ops[i].invoke, e) for e, i in enumerate(story.at))
     n = -1
     for invoke, e in times:
-        while n + 1 < len(ends) and ends[n + 1] <= invoke:
+        while n + 1 < len(ends) and ends[n + 1] < invoke:
             n += 1
         if n >= 0:
             edges.append((base + n, e))
