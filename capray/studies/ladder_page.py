@@ -143,7 +143,8 @@ def figure(table: Sequence[Cell]) -> go.Figure:
     told = (
         f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC "
         f"causal consistency, REG no stale read, EC the last reads agree;<br>"
-        "PRAM each writer's order; sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>! acknowledged writes lost, or overwritten by "
+        "PRAM each writer's order; sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>"
+        "! acknowledged writes lost, or overwritten by "
         "the past; ≥ a stronger level was left undecided; framed: a promise broken"
     )
     style(drawn, "Which consistency held in every trial", told, 220 + 38 * len(names), False)
@@ -180,7 +181,8 @@ def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Ce
     few = min(len(cell.rows) for cell in table)
     chance = f"here below {3 / few:.2g}" if few > 3 else "which says nothing with so few"
     return (
-        "<section id=reading><h2>How to read it</h2><p>Every line's policy met every column's fault, five nodes, two keys, ten operations a second and node; each "
+        "<section id=reading><h2>How to read it</h2><p>Every line's policy met every column's fault, five nodes, two keys, "
+        "ten operations a second and node; each "
         "whole history, last reads included, was "
         "judged level by level. A cell is the strongest level that held in <b>every</b> trial: one violation is a proof, and its trial can be "
         "replayed. That a level held says only that "
