@@ -22,6 +22,7 @@ A_LINK = 90  # messages a link, at least: setting one up costs as much as two
 NODES = (3, 5, 10, 25, 50, 100)
 IN_FLIGHT = (1, 8, 64, 512)
 OF_A_TRIAL = 4_000  # messages of each of the trials in flight, about
+RATE = 32_000  # messages a second of a trial's time
 MESSAGES = (15_000, 60_000, 240_000)
 TURN_US = 50_000  # of a trial before the next one's turn; some 2,000 messages where there are many trials
 
@@ -35,10 +36,12 @@ class Point(NamedTuple):
     held: int  # bytes
 
 
-def of_size(nodes: int, messages: float, seconds: float = 1.0) -> Scenario:
-    """The bench's workload on so many nodes, with about so many messages in `seconds` of load: two rounds to all peers and back, and two for the client."""
+def of_size(nodes: int, messages: float) -> Scenario:
+    """The bench's workload on so many nodes, with about so many messages: two rounds to all peers and back, and two for the client.  As many are sent a
+    second at every size, so that as many are on their way at once: a curve varies one thing."""
     from capray.bench import quorum_scenario
 
+    seconds = messages / RATE
     operations = messages / (4 * (nodes - 1) + 2)
     return quorum_scenario(nodes, f"{max(1, round(seconds * 1000))}ms", max(0.01, operations / nodes / seconds))
 
@@ -91,9 +94,9 @@ def measured(x: int, scenario: Scenario, trials: int = 1, turns: int = 2, of: in
 def curves() -> dict[str, list[Point]]:
     """Every point, by what it is drawn against."""
     return {
-        "messages": [measured(count, of_size(5, count, count / 32_000)) for count in MESSAGES],
+        "messages": [measured(count, of_size(5, count)) for count in MESSAGES],
         "nodes": [measured(nodes, of_size(nodes, max(SIZE, A_LINK * nodes * (nodes - 1)))) for nodes in NODES],
-        "trials in flight": [measured(trials, of_size(5, OF_A_TRIAL, OF_A_TRIAL / 32_000), trials, of=max(IN_FLIGHT)) for trials in IN_FLIGHT],
+        "trials in flight": [measured(trials, of_size(5, OF_A_TRIAL), trials, of=max(IN_FLIGHT)) for trials in IN_FLIGHT],
     }
 
 
