@@ -13,6 +13,7 @@ settings.register_profile("full", max_examples=1000, deadline=None)
 settings.load_profile("full" if os.environ.get("CAPRAY_FULL") else "quick")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
