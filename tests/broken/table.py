@@ -91,7 +91,7 @@ BUGS = (
     Bug("cassandra_paxos:LeftoversIgnored", "cassandra_serial", LINEARIZABLE, (0, 1, 8)),
     Bug("cassandra_paxos:ReadsWithoutBallot", "cassandra_serial", LINEARIZABLE),
     Bug("cassandra_paxos:PromisesForgotten", "cassandra_serial_restarts", LINEARIZABLE, (0, 2, 3)),
-    Bug("cassandra_paxos:PromisesBroken", "cassandra_serial_contended", LINEARIZABLE, (0, 3, 6)),
+    Bug("cassandra_paxos:PromisesBroken", "cassandra_serial_contended", LINEARIZABLE),
     Bug("dynamo:DropsHints", "dynamo_one_down", REPLICAS_AGREE),
     Bug("dynamo:LastArrivalWins", "dynamo_cut", FRESH_IN_THE_END),
     Bug("dynamo:NoContext", "dynamo_cut", "siblings_final <= 3"),
