@@ -22,7 +22,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """What travels between replicas.  Subclass it once for each message of the protocol, all fields typed and msgpack-able.
 
     `kind` is its class for the network; `size` its nominal bytes on the wire (a property where it depends on the fields);
-    `client` marks traffic between a client's side and a server, which a cut between servers spares when clients stand outside of it.
+    `client` marks traffic between a client's side and a server, which a cut between servers spares when clients stand outside of it; it has a connection of
+    its own, as a pool's, which is not closed with that of the two nodes.
     """
 
     kind: ClassVar[int] = CONTROL

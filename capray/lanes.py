@@ -37,7 +37,9 @@ DEADLINE: Final = 3
 ARRIVAL: Final = 0
 FINAL: Final = 1
 CALL: Final = 2
-CLIENT_LANE: Final = 8  # added to a message's class: traffic of clients outside the cut
+CLIENT: Final = 8  # added to a message's class: a client's question or a server's answer to it, on a connection of their own
+CLIENT_LANE: Final = 16  # added in its place: the same, of clients outside the cut
+ORPHANED: Final = 32  # added too: its sender's end of that connection is closed
 DRAWN_AT_LEAST: Final = 48  # where so many messages have left a node, more are likely to: their latencies are drawn ahead
 # Notices of connections travel as deliveries of these kinds.
 CONNECTED: Final = -1

@@ -12,7 +12,7 @@ from typing import Any
 
 from capray.faults import Cut, Fault, resolve
 from capray.heap import push
-from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, REFUSED, REQUEST, TIMER, Entry, Lane
+from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, ORPHANED, REFUSED, REQUEST, TIMER, Entry, Lane
 from capray.record import FaultWindow
 from capray.scenario import Scenario
 from capray.tcp import GIVE_UP_US, redial_at, retransmission_at
@@ -55,6 +55,8 @@ class Network(Transport):
             lane = self.lanes[arguments[0]]
             if lane.stuck and lane.stuck[0][7] == arguments[1] and not self._blocked(lane, t):
                 self._release(lane, t)
+        elif what == "orphan":
+            self._deliver_orphan(t, arguments[0])
         elif what == "abort":
             self._give_up(t, *arguments)
 
@@ -121,7 +123,7 @@ class Network(Transport):
         self.cuts[index] = frozenset(cut.blocked)
         self._reckon()
         if self.cut_mode != "deliver":
-            self._meet(lambda entry: entry[6] < CLIENT_LANE and bool(self.rows[entry[3]] >> entry[1] & 1), self._met_by_cut)
+            self._meet(lambda entry: (entry[6] < CLIENT_LANE or entry[6] >= ORPHANED) and bool(self.rows[entry[3]] >> entry[1] & 1), self._met_by_cut)
 
     def _met_by_cut(self, entry: Entry) -> bool:
         """A message in flight meets a cut.  Returns whether it goes on."""
@@ -167,6 +169,9 @@ class Network(Transport):
             again = retransmission_at(sent, t, self.rto_us)
             if again < sent + GIVE_UP_US:
                 self.schedule(again, "retransmit", key, sent)
+        for number in list(self.orphans):
+            if not self.rows[self.orphans[number].src] >> self.orphans[number].dst & 1:
+                self._send_again(t, number)
         for pair in sorted(self.connections):
             connection = self.connections[pair]
             for side in (0, 1):
@@ -180,7 +185,10 @@ class Network(Transport):
         side = int(lane.src > lane.dst)
         if connection is not None and not connection.up[1 - side]:
             for entry in waiting:
-                self._drop(entry, "closed")
+                if self.cut_mode == "tcp" and self._own(entry, lane):
+                    self._deliver((t + self._delay(lane, entry[6]), *entry[1:6], entry[6] | ORPHANED, *entry[7:]), lane)
+                else:
+                    self._drop(entry, "closed")
             if connection.up[side]:
                 self._reset(connection, side, t + self._delay(lane))
         else:
@@ -192,12 +200,32 @@ class Network(Transport):
                     self._deliver((t + self._delay(lane, max(entry[6], 0)), *entry[1:]), lane)
         self._reckon()
 
+    def _deliver_orphan(self, t: int, number: int) -> None:
+        """What a closed socket held gets through.  It is lost where the peer's end of that connection is closed too, or has been replaced."""
+        orphan = self.orphans.get(number)
+        if orphan is None or self.rows[orphan.src] >> orphan.dst & 1:
+            return
+        lane, side = self._between(orphan.src, orphan.dst), int(orphan.dst > orphan.src)
+        connection = self.connections.get(self._pair(orphan.src, orphan.dst))
+        client = orphan.epoch < 0
+        arrives = t + self._delay(lane)
+        if not client and (connection is None or connection.epoch != orphan.epoch or not (connection.up[side] or arrives < connection.learns[side])):
+            self._end_orphan(number)
+            return
+        del self.orphans[number]
+        for entry in orphan.entries:  # what goes by newer connections does not hold it up
+            newest, lane.last = lane.last, arrives
+            self._deliver((arrives, *entry[1:6], entry[6] | ORPHANED if client else entry[6], *entry[7:]), lane)
+            arrives, lane.last = lane.last, max(lane.last, newest)
+        if not client and connection is not None and connection.up[side]:
+            self._part(connection, side, arrives)
+
     def _give_up(self, t: int, key: int, sent: int) -> None:
         """The system gives up retransmitting what was sent at `sent`: the connection is gone on this side."""
         lane = self.lanes[key]
         if not lane.stuck or lane.stuck[0][7] != sent:
             return
-        self._lose_stuck(lane)
+        self._let_go(t, lane)
         connection = self._connection(lane.src, lane.dst)
         side = int(lane.src > lane.dst)
         if connection.up[side]:
@@ -211,14 +239,17 @@ class Network(Transport):
             for peer in range(self.n):
                 if peer == node:
                     continue
+                connection, side = self._connection(node, peer), int(node > peer)
+                connection.died[side] = True
                 if not host:
                     self.close(t, node, peer)
                     continue
-                connection, side = self._connection(node, peer), int(node > peer)
                 self._abandon(connection, side)
                 connection.up[side] = False
                 connection.learns[side] = 0
-                self._lose_stuck(self._between(node, peer))
+                self._let_go(t, self._between(node, peer))
+            for number in [n for n, orphan in self.orphans.items() if orphan.dst == node or (host and orphan.src == node)]:
+                self._end_orphan(number)
         if host:
             self.dead |= 1 << node
         self._reckon()

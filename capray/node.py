@@ -15,7 +15,7 @@ from capray.disk import Disk
 from capray.distributions import table
 from capray.heap import Entry as Event
 from capray.heap import push
-from capray.lanes import ARRIVAL, CALL, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
+from capray.lanes import ARRIVAL, CALL, CLIENT, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
 from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER, unserved
 from capray.record import Version
 from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Replica, Request
@@ -284,7 +284,7 @@ class Node:
     def _facts(self, message: Message) -> tuple[int, int]:
         """A message's class for the network, and its bytes.  Where all messages of its type have the same, they are looked at once."""
         what = type(message)
-        facts = message.kind + CLIENT_LANE if self.outside and message.client else message.kind, message.size
+        facts = message.kind + ((CLIENT_LANE if self.outside else CLIENT) if message.client else 0), message.size
         if isinstance(what.size, int) and isinstance(what.kind, int):
             self.facts[what] = facts
         return facts

@@ -6,7 +6,9 @@ sends nothing new: real servers' heartbeats into such a cut stop within a third 
 order, the half-open connection and the dial's back-off, and those are here.
 Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s), SYN retries after 1 s, the
 first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793 (reset in answer to a segment for a
-connection that is not there).
+connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it held, and a FIN behind it),
+tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux 6.18: sent 1 s before close() into
+a cut of 10 s, read by the other side 13.3 s after the sending.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 RTO_FIRST_US = 200_000
 RTO_MAX_US = 120_000_000
 GIVE_UP_US = 924_600_000
+ORPHAN_US = 102_200_000  # (2^9 - 1) x TCP_RTO_MIN: of a closed socket, a retransmission so long after the first one ends it instead
 DIAL_FIRST_US = 1_000_000
 DIAL_LINEAR = 4  # pauses that stay at the first before they double; 0 before Linux 6.5
 DIAL_MAX_US = 64_000_000  # then the application, as reconnecting clients do, goes on dialling
@@ -38,6 +41,12 @@ def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US) -> 
     return _next_try(sent, first, RTO_MAX_US, not_before)
 
 
+def orphan_at(sent: int, not_before: int, first: int) -> int:
+    """The same where the socket has been closed: -1 where its system has given up by then."""
+    again = retransmission_at(sent, not_before, first)
+    return again if again - sent - first < ORPHAN_US else -1
+
+
 def redial_at(started: int, not_before: int) -> int:
     """When a connection being dialled since `started` is next tried, at or after `not_before`."""
     return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before, DIAL_LINEAR)
@@ -48,10 +57,10 @@ class Connection:
 
     `up[s]`: side s holds an open socket.  `learns[s]`: until then side s takes a dead connection for open, and what it sends is lost.
     `dialing[s]`: since when side s dials (-1: it does not); `pending[s]`: what it wants to send when that succeeds.
-    `ready[s]`: when side s may first send.  `epoch` numbers the pair's connections.
+    `ready[s]`: when side s may first send.  `died[s]`: the process there is gone since.  `epoch` numbers the pair's connections.
     """
 
-    __slots__ = ("dialing", "epoch", "high", "learns", "low", "pending", "ready", "up")
+    __slots__ = ("dialing", "died", "epoch", "high", "learns", "low", "pending", "ready", "up")
 
     def __init__(self, low: int, high: int, epoch: int) -> None:
         self.low = low
@@ -61,8 +70,25 @@ class Connection:
         self.dialing = [-1, -1]
         self.pending: list[list[tuple]] = [[], []]  # type: ignore[type-arg]
         self.ready = [0, 0]
+        self.died = [False, False]
         self.epoch = epoch
 
     def ordinary(self, now: int) -> bool:
         """True where nothing distinguishes it from an open connection."""
         return self.up[0] and self.up[1] and now >= self.ready[0] and now >= self.ready[1] and now >= self.learns[0] and now >= self.learns[1]
+
+
+class Orphan:
+    """What a closed socket still held: its system goes on sending it.
+
+    `sent`: when the oldest of it was first sent.  `epoch`: the pair's connection that was closed, a FIN follows; -1: a client's, which has a connection of its own.
+    """
+
+    __slots__ = ("dst", "entries", "epoch", "sent", "src")
+
+    def __init__(self, src: int, dst: int, entries: list[tuple], sent: int, epoch: int) -> None:  # type: ignore[type-arg]
+        self.src = src
+        self.dst = dst
+        self.entries = entries
+        self.sent = sent
+        self.epoch = epoch

@@ -9,17 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from capray.heap import push
-from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, REFUSED, Entry, Lane, Lanes
+from capray.lanes import CLIENT, CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, REFUSED, Entry, Lane, Lanes
 from capray.record import FaultWindow
+from capray.replica import CONTROL, RESPONSE
 from capray.scenario import Scenario
-from capray.tcp import GIVE_UP_US, WINDOW_BYTES, Connection
+from capray.tcp import GIVE_UP_US, WINDOW_BYTES, Connection, Orphan, orphan_at
 
 
 class Transport(Lanes):
     """What carries messages in one trial, under the cuts and crashes of the moment."""
 
     __slots__ = ("bytes", "connections", "cut_messages", "cut_mode", "cuts", "dead", "down", "end", "epochs", "extra", "irregular", "messages",
-                 "notices", "rows", "waiting", "windows")
+                 "notices", "orphaned", "orphans", "rows", "waiting", "windows")
 
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
         super().__init__(scenario, seed, queue)
@@ -39,6 +40,8 @@ class Transport(Lanes):
         self.bytes = 0
         self.cut_messages = 0
         self.notices = 0
+        self.orphans: dict[int, Orphan] = {}  # what closed sockets still held
+        self.orphaned = 0
 
     # ---- the verdict on a message -----------------------------------------------------------------------------------------------------
     def post(self, t: int, src: int, counter: int, dst: int, body: Any, kind: int, size: int) -> None:
@@ -153,7 +156,8 @@ class Transport(Lanes):
         if connection is None:
             return 0
         t, side = entry[7], int(lane.src > lane.dst)
-        if t < connection.learns[side]:
+        ended = not (connection.up[0] and connection.up[1])
+        if t < connection.learns[side] or (ended and entry[6] & CLIENT and entry[6] & 7 == RESPONSE):  # no server dials its client
             self._drop(entry, "closed")
             return -1
         if not connection.up[side]:
@@ -271,7 +275,7 @@ class Transport(Lanes):
                 self._dial(connection, side, t)
 
     def close(self, t: int, src: int, dst: int) -> None:
-        """A node closes its end: what is not yet delivered is lost; the peer learns of it if the path allows."""
+        """A node closes its end: its system goes on sending what that held, and a FIN behind it; what the peer goes on sending meets a reset."""
         if not self.tcp or src == dst:
             return
         connection = self._connection(src, dst)
@@ -281,15 +285,18 @@ class Transport(Lanes):
             connection.learns[side] = 0
             return
         connection.up[side] = False
-        for lane in (self._between(src, dst), self._between(dst, src)):
-            self._lose_stuck(lane)
+        lane = self._between(src, dst)
+        held = self._let_go(t, lane, connection.up[1 - side])
+        if self.cut_mode != "tcp":
+            self._let_go(t, self._between(dst, src))
         if connection.up[1 - side]:
-            lane = self._between(src, dst)
-            if not self.rows[src] >> dst & 1:
+            blocked = self.rows[src] >> dst & 1
+            if not held and not blocked:
                 self._part(connection, 1 - side, t + self._delay(lane))
             elif self.cut_mode == "tcp":  # the peer takes it for open until the FIN, retransmitted, reaches it
-                self.notices += 1
-                self._stop((t, dst, DELIVERY, src, -self.notices, connection.epoch, DISCONNECTED, t, 0), lane)
+                if blocked:
+                    self._touch(self._culprit(src, dst), "delayed")
+                self._orphan(t, Orphan(src, dst, held, held[0][7] if held else t, connection.epoch))
 
     def _part(self, connection: Connection, side: int, at: int) -> None:
         """This side's end is dead; it learns of it at `at`, or after what is under way to it."""
@@ -303,14 +310,51 @@ class Transport(Lanes):
             self._drop(entry, "closed")
         connection.pending[side] = []
 
-    def _lose_stuck(self, lane: Lane) -> None:
+    def _let_go(self, t: int, lane: Lane, goes_on: bool = False) -> list[Entry]:
+        """Take what waits off a lane whose connection is closed.  What its system goes on sending on that connection is returned (if `goes_on`), what
+        a client sent goes on by itself, the rest is lost."""
         lane.unacked = 0
+        kept: list[Entry] = []
+        tcp = self.cut_mode == "tcp"
+        connection = self.connections.get(self._pair(lane.src, lane.dst))
         for entry in self._take_stuck(lane):
-            self._drop(entry, "closed")
             if entry[6] == CONNECTED:  # the receiver never hears of this connection
-                connection = self.connections.get(self._pair(lane.src, lane.dst))
                 if connection is not None and connection.epoch == entry[5]:
-                    connection.up[int(lane.dst > lane.src)] = False
+                    connection.up[int(lane.dst > lane.src)] = goes_on = False
+            elif tcp and self._own(entry, lane):
+                self._orphan(t, Orphan(lane.src, lane.dst, [entry], entry[7], -1))
+            elif tcp and goes_on and entry[6] >= 0 and not entry[6] & CLIENT:
+                kept.append(entry)
+            else:
+                self._drop(entry, "closed")
+        return kept
+
+    def _own(self, entry: Entry, lane: Lane) -> bool:
+        """A message on a client's connection of its own (a pool's), which is not closed with the pair's, but ends with the process at the other end.  What
+        opens such a connection (CONTROL) stands for its SYN: a socket closed before it is connected sends no more."""
+        if entry[6] < 0 or not entry[6] & CLIENT or entry[6] & 7 == CONTROL:
+            return False
+        connection = self.connections.get(self._pair(lane.src, lane.dst))
+        return connection is None or not connection.died[int(lane.dst > lane.src)]
+
+    def _orphan(self, t: int, orphan: Orphan) -> None:
+        """A system goes on sending what a closed socket held: at its next retransmission, or at the first after heal (network.py, `_reopen`)."""
+        self.orphaned += 1
+        self.orphans[self.orphaned] = orphan
+        if not self.rows[orphan.src] >> orphan.dst & 1:
+            self._send_again(t, self.orphaned)
+
+    def _send_again(self, t: int, number: int) -> None:
+        orphan = self.orphans[number]
+        again = orphan_at(orphan.sent, t, self.rto_us)
+        if again >= 0:
+            self.schedule(again, "orphan", number)
+        else:
+            self._end_orphan(number)
+
+    def _end_orphan(self, number: int) -> None:
+        for entry in self.orphans.pop(number).entries:
+            self._drop(entry, "closed")
 
     def _take_stuck(self, lane: Lane) -> list[Entry]:
         """What waits on a lane; afterwards nothing does."""
@@ -341,9 +385,10 @@ class Transport(Lanes):
             self._abandon(connection, side)
             self._notice(arrives + self._delay(back), here, peer, REFUSED, connection.epoch)
             return
-        self._lose_stuck(forth)
-        self._lose_stuck(back)
+        self._let_go(t, forth)
+        self._let_go(t, back)
         connection.epoch += 1
+        connection.died = [False, False]
         connection.up = [True, True]
         connection.learns = [0, 0]
         connection.dialing = [-1, -1]

@@ -13,8 +13,10 @@ import pytest
 
 from capray.distributions import Constant
 from capray.faults import Fault
+from capray.lanes import CLIENT
 from capray.links import Link
 from capray.network import CLIENT_LANE, CONNECTED, DISCONNECTED, FAULT, REFUSED, Network
+from capray.replica import RESPONSE
 from capray.scenario import Scenario
 from capray.tcp import GIVE_UP_US, WINDOW_BYTES
 
@@ -232,7 +234,9 @@ def test_what_one_cut_left_unacknowledged_does_not_fill_the_window_of_the_next()
 
 
 # ---- connections ----------------------------------------------------------------------------------------------------------------------
-def test_close_loses_what_waits_in_both_directions() -> None:
+def test_close_in_a_cut_loses_what_the_peer_sends_but_not_what_was_sent() -> None:
+    """Linux tcp_close(): the system of a closed socket goes on sending.  Both sent at 2 s and try again at 2.2, 2.6, 3.4, 5 s: the peer hears what was sent,
+    and then a FIN and a reset in answer to its own segment at once."""
     story = Story()
     cut = story.begin(S, shape="0|1,2")
     story.send(2 * S, 0, 1, "one way")
@@ -240,8 +244,107 @@ def test_close_loses_what_waits_in_both_directions() -> None:
     story.net.close(3 * S, 0, 1)
     story.end(4 * S, cut)
     arrived = story.run(60 * S)
-    assert [what for *_, what in arrived] == ["disconnected"] and story.net.dropped == {"closed": 2}
-    assert arrived[0][:3] == (4400 * MS + MS, 1, 0)  # the FIN of 3 s is retransmitted at 3.2, 3.6, 4.4 s
+    assert arrived == [(5 * S + MS, 1, 0, "one way"), (5 * S + 2 * MS, 1, 0, "disconnected")] and story.net.dropped == {"closed": 1}
+
+
+def test_a_fin_alone_is_retransmitted_too() -> None:
+    story = Story()
+    cut = story.begin(S, shape="0|1,2")
+    story.net.close(3 * S, 0, 1)
+    story.end(4 * S, cut)
+    assert story.run(60 * S) == [(4400 * MS + MS, 1, 0, "disconnected")]  # at 3.2, 3.6, 4.4 s
+    assert story.touched() == {"delayed": 1}
+
+
+def test_what_a_closed_socket_held_follows_its_own_retransmissions_and_a_fin_follows_it() -> None:
+    story = Story()
+    cut = story.begin(S, shape="0|1,2")
+    story.send(2 * S, 0, 1, "first")
+    story.send(2500 * MS, 0, 1, "second")
+    story.net.close(3 * S, 0, 1)
+    story.end(10 * S, cut)
+    story.begin(11 * S, shape="0|1,2")  # another cut meets the try of 14.6 s
+    story.end(20 * S, 1)
+    again = 2 * S + 25_400 * MS + MS
+    assert story.run(60 * S) == [(again, 1, 0, "first"), (again, 1, 0, "second"), (again + 1, 1, 0, "disconnected")] and story.net.dropped == {}
+
+
+def test_a_closed_socket_is_given_up_by_the_retransmission_that_comes_102_2_seconds_after_the_first() -> None:
+    """tcp_orphan_retries 8, tcp_model_timeout(): (2^9 - 1) x 200 ms."""
+    for rto_us, last in ((200 * MS, 102_200 * MS), (201 * MS, 51_255 * MS)):
+        story = Story()
+        story.net.rto_us = rto_us
+        cut = story.begin(S, shape="0|1,2")
+        story.send(2 * S, 0, 1, "held")
+        story.net.close(3 * S, 0, 1)
+        story.end(2 * S + last, cut)
+        assert story.run(500 * S)[:1] == [(2 * S + last + MS, 1, 0, "held")]
+        story = Story()
+        story.net.rto_us = rto_us
+        cut = story.begin(S, shape="0|1,2")
+        story.send(2 * S, 0, 1, "held")
+        story.net.close(3 * S, 0, 1)
+        story.end(2 * S + last + 1, cut)
+        assert story.run(500 * S) == [] and story.net.dropped == {"closed": 1}
+
+
+def test_what_a_closed_socket_held_is_lost_where_the_other_end_is_closed_too_or_its_process_or_its_own_host_is_gone() -> None:
+    def held(kind: int = 0) -> Story:
+        story = Story()
+        story.begin(S, shape="0|1,2")
+        story.send(2 * S, 0, 1, "held", kind)
+        story.net.close(3 * S, 0, 1)
+        return story
+
+    for ends in (
+        lambda story: story.net.close(4 * S, 1, 0),
+        lambda story: story.begin(4 * S, kind="crash-process", nodes=(1,)),
+        lambda story: story.begin(4 * S, kind="crash-host", nodes=(0,)),
+    ):
+        story = held()
+        ends(story)
+        story.end(5 * S, 0)
+        assert "held" not in [what for *_, what in story.run(100 * S)] and story.net.dropped == {"closed": 1}
+    story = held()
+    story.begin(4 * S, kind="crash-process", nodes=(0,))  # a system outlives its processes
+    story.end(5 * S, 0)
+    assert [what for _, to, _, what in story.run(100 * S) if to == 1] == ["held", "disconnected"]
+
+
+def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the_servers_process_ends() -> None:
+    """What is under way on it goes on at its own tries (2.2, 2.6, 3.4, 5.0 s), whoever closes the pair's connection, and whether there is a new one."""
+    def sent() -> Story:
+        story = Story()
+        story.begin(S, shape="0|1,2")
+        story.send(1500 * MS, 0, 1, "a peer's")
+        story.send(2 * S, 0, 1, "a client's", CLIENT)
+        return story
+
+    again = 5 * S + MS
+    for closing, peers in (((0, 1), []), ((1, 0), [])):
+        story = sent()
+        story.net.close(3 * S, *closing)
+        story.net.connect(3 * S + 1, *closing)
+        story.end(3600 * MS, 0)
+        arrived = story.run(100 * S)
+        assert [at for at, *_, what in arrived if what == "a client's"] == [again], arrived
+        assert peers == [what for *_, what in arrived if what == "a peer's"] and "connected" in [what for *_, what in arrived]
+    story = sent()
+    story.begin(3 * S, kind="crash-process", nodes=(1,))
+    story.end(3500 * MS, 1)
+    story.net.connect(3500 * MS + 1, 1, 0)
+    story.end(3600 * MS, 0)
+    assert "a client's" not in [what for *_, what in story.run(100 * S)]
+
+
+def test_a_server_does_not_dial_its_client_to_answer() -> None:
+    story = Story()
+    story.net.close(S, 0, 1)
+    story.run(2 * S)
+    story.send(3 * S, 1, 0, "answer", RESPONSE + CLIENT)
+    assert story.run(100 * S) == [] and story.net.dropped == {"closed": 1}
+    story.send(200 * S, 1, 0, "a peer's answer", RESPONSE)
+    assert [what for *_, what in story.run(300 * S)] == ["connected", "connected", "a peer's answer"]
 
 
 def test_close_after_heal_and_before_the_retransmission_still_loses_it_and_a_new_connection_does_not_wait_for_it() -> None:
@@ -253,7 +356,7 @@ def test_close_after_heal_and_before_the_retransmission_still_loses_it_and_a_new
     story.net.close(32 * S, 0, 1)
     story.send(32 * S + 1, 0, 1, "new")
     arrived = story.run(100 * S)
-    assert [what for *_, what in arrived] == ["disconnected", "connected", "connected", "new"]
+    assert [what for *_, what in arrived] == ["connected", "connected", "new"]
     assert arrived[-1][0] < 33 * S and story.net.dropped == {"closed": 1}
 
 

@@ -9,8 +9,7 @@ connections, and after that nothing is sent: the clients of the measured run (re
 Simplified, and why: all of a pool's connections share one TCP connection here, as they share path and server.  Where a query times out and
 nothing at all was heard since it was asked, that one is closed.  From then on each request dials for itself (SYN at once, after 1 s, 3 s, ...):
 after a cut new requests are served at once, while one begun in the cut is served only if its own next try comes before its time-out.
-And closing it loses what was sent on it, where a kernel goes on sending that for a minute and more (tcp(7), tcp_orphan_retries): the one write of unknown
-outcome of the measured run landed so after heal, here it does not.
+What was sent on connections that are given up the kernel goes on sending (tcp.py): the one write of unknown outcome of the measured run landed so after heal.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Decides: which connection a command goes out on, when it is given up, and what i
 As the clients of the measured run (reference/real_servers.md): "before each op asks its own node's sentinel get-master-addr-by-name, then reads
 AND writes at that primary over a pooled connection (dropped on any error)".  A command is never sent twice: one sent and not answered is of
 unknown outcome (a write: `info`; a read: `fail`); one never sent did not happen (`fail`).
-Simplified, and why: what was sent on a connection that its client then closed is lost, since the engine's closing loses both buffers, where a kernel goes
-on sending it for a minute and more (tcp(7), tcp_orphan_retries).  In the measured runs one or two writes of unknown outcome landed so after heal, here none.
+A command that was given up may still land after heal: the kernel goes on sending what the closed connection held (tcp.py); in the measured runs one or two
+writes of unknown outcome did.
 """
 
 from __future__ import annotations
