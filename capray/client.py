@@ -24,7 +24,8 @@ class Client:
                  "open", "read_ppm", "seen", "slots", "stream", "workload", "writes", "zipf")
 
     def __init__(self, workload: Workload, node: int, nodes: int, seed: int, deletes: str = "delete") -> None:
-        """`deletes`: what a delete is here, `delete` (of a key) or `remove` (of an element that a read of the key answered)."""
+        """`deletes`: what a delete is here, `delete` (of a key), `remove` (of an element that a read of the key answered) or `subtract` (a counter's
+        write of an amount below 0)."""
         self.workload = workload
         self.node = node
         self.nodes = nodes
@@ -67,17 +68,19 @@ class Client:
         key = self.names[min(bisect_right(self.zipf, low), len(self.names) - 1) if self.zipf else low * self.keys >> 32]
         if (word >> 32 & 0xFFFFFFFF) * 1_000_000 >> 32 < self.read_ppm:
             return "read", key, None
+        subtract = False
         if self.delete_ppm:
             bits = self.stream.bits()
             if ((bits >> 32) * 1_000_000 >> 32) < self.delete_ppm:
                 if self.deletes == "delete":
                     return "delete", key, None
+                subtract = self.deletes == "subtract"
                 seen = self.seen.get(key)
                 if seen:
                     return "remove", key, seen[(bits & 0xFFFFFFFF) * len(seen) >> 32]
         value = 1 + self.node + self.nodes * self.writes
         self.writes += 1
-        return "write", key, value
+        return "write", key, -value if subtract else value
 
     def begin(self, now: int, f: str, key: str, value: Any, final: bool = False) -> int:
         """An operation is invoked by a free process, or a new one.  Returns its request id."""

@@ -136,7 +136,7 @@ class Cluster:
     def delete(self, node: int, key: str, element: Any = None) -> Operation:
         """A client beside `node` deletes the key; of a set (crdt's or-set) it removes `element`.  Raises InputError where the policy's clients cannot."""
         f = self.scenario.policy_class.deletes(self.scenario.policy_settings)
-        if not f:
+        if f not in ("delete", "remove"):
             raise wrong("delete", key, f"no key: {self.scenario.policy}'s clients, as set, cannot delete")
         if (f == "remove") != (element is not None):
             raise wrong("element", element, "an element of the set" if f == "remove" else "None: the key is no set")

@@ -68,7 +68,7 @@ class Replica:
     @classmethod
     def deletes(cls, settings: Any) -> str:
         """What `workload.delete_share` has clients ask: `delete` (a request without value, after which the key has none), `remove` (of `value`, an element of
-        the key's set); "" (the default) refuses such a workload."""
+        the key's set), `subtract` (a write below 0, of a counter); "" (the default) refuses such a workload."""
         return ""
 
     def peek(self, key: str) -> Any:

@@ -3,7 +3,8 @@
 Decides: the form of a workload.  May not know: policies, the network.
 Arrivals are a Poisson process (exponential gaps, by an integer table) or evenly spaced; keys are uniform or Zipfian.  Written values are
 distinct within a trial: 1 + node + nodes * (number of the node's write), so value mod nodes tells who wrote it.  A delete leaves its key without a
-value (null); what a policy's clients delete, and whether they can, its class says (`deletes`): a set's clients remove an element that they have read.
+value (null); what a policy's clients delete, and whether they can, its class says (`deletes`): a set's clients remove an element that they have read, a
+counter's, where it can go down, write an amount below 0.
 Sources: open loop after Schroeder, Wierman and Harchol-Balter, NSDI 2006 (latency counts from the intended time); Zipfian keys after YCSB
 (exponent 0.99), by its plain definition: key i of K has weight (i + 1) ** -exponent.
 """

@@ -75,8 +75,9 @@ def chosen(field: str, names: list[str] | None, known: list[str], default: tuple
 
 
 def variant(rung: Rung, fault: FaultColumn) -> Variant:
-    """One cell: a policy with its settings under a fault."""
-    return Variant(label=f"{rung.name} | {fault.name}", policy=rung.policy, settings=rung.settings, shape="none", base=fault.base, note=fault.words)
+    """One cell: a policy with its settings, and what its clients ask, under a fault."""
+    base = {**fault.base, "workload": {**WORKLOAD, **rung.workload}} if rung.workload else fault.base
+    return Variant(label=f"{rung.name} | {fault.name}", policy=rung.policy, settings=rung.settings, shape="none", base=base, note=fault.words)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def test_a_sets_client_removes_what_its_last_read_of_that_key_found_and_adds_whe
     assert {client.next_request() for _ in range(40)} == {("remove", "k0", 7), ("remove", "k0", 8)}
 
 
+def test_a_counters_clients_write_amounts_below_0_all_different() -> None:
+    client = Client(Workload(read_share=0, delete_share=0.5, keys=1), 1, 3, 3, "subtract")
+    asked = [client.next_request() for _ in range(100)]
+    assert {f for f, _, _ in asked} == {"write"} and [abs(value) for _, _, value in asked] == [2 + 3 * i for i in range(100)]
+    assert 30 < sum(value < 0 for _, _, value in asked) < 70
+
+
 DELETE = {"duration": "8s", "quiet": "6s", "workload": {"rate": 12, "keys": 4, "delete_share": 0.4}, "faults": [{"shape": "0|1,2", "at": "2s", "for": "2s"}]}
 
 
@@ -98,8 +105,9 @@ def test_by_hand_a_key_is_deleted_and_an_element_removed() -> None:
     sets.write(0, "x", 1)
     sets.write(0, "x", 2)
     assert sets.delete(0, "x", 1).type == "ok" and sets.read(0, "x").result == [2]
-    with pytest.raises(InputError, match="cannot delete"):
-        Cluster("dynamo", nodes=3).delete(0, "x")
+    for cluster in (Cluster("dynamo", nodes=3), Cluster("crdt", nodes=2, type="pn-counter")):
+        with pytest.raises(InputError, match="cannot delete"):
+            cluster.delete(0, "x")
 
 
 # ---- what a history of them means -----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ KNOWN = {
     ("cassandra QUORUM", "clock skew"): (None, True),
     ("redis", "pause + cut"): (None, True),
     ("crdt, grow-only counter", "pause + cut"): ("causal, eventual", False),
-    ("crdt, observed-remove set", "none"): ("causal, eventual", False),
+    ("crdt, PN counter", "none"): ("at least causal, eventual", False),  # totals of both signs do not refute one order
+    ("crdt, observed-remove set", "pause + cut"): ("causal, eventual", False),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from capray.faults import Fault
+from capray.measures.included import seen_by_replicas
 from capray.metrics import measure
 from capray.policies.crdt.replica import LATTICES, Crdt, CrdtSettings
 from capray.record import Record
@@ -314,6 +315,15 @@ def test_a_counters_increments_are_all_told_though_others_pass_them_on(seed: int
     one = Scenario(policy=CRDT, settings={"type": "g-counter"}, nodes=2, faults=faults, duration_us=5 * S, quiet_us=4 * S, workload=Workload(rate=12, keys=1))
     record = simulate(one.resolved(), seed)
     assert sound(record) and measure(record)["divergence_final"] == 0
+
+
+def test_what_the_disk_kept_of_a_counter_is_told_in_the_order_in_which_it_came() -> None:
+    """Two messages within one sync: the journal has all of the first before anything of the second, else a restart tells increments with a gap."""
+    faults = tuple(Fault(kind="crash-host", nodes=(0, 1, 2), at_us=S + i * 400_000, for_us=100_000) for i in range(5))
+    one = Scenario(policy=CRDT, settings={"type": "g-counter", "gossip_interval_us": 20_000}, nodes=5, faults=faults, duration_us=4 * S, quiet_us=S,
+                   workload=Workload(rate=60, keys=3))
+    record = simulate(one.resolved(), 0)
+    assert len(seen_by_replicas(record)) == sum(op.f == "read" and op.type == "ok" for op in record.history)
 
 
 def test_cut_as_one_likes_availability_is_one() -> None:

@@ -42,7 +42,7 @@ def evidence_of(ops: Sequence[Operation], positions: Sequence[int], problem: str
 
 def show(op: Operation) -> str:
     if op.f != "read":
-        return f"process {op.process} added {op.value!r} to {op.key}"
+        return f"process {op.process} {'removed' if op.f == 'remove' else 'added'} {op.value!r} {'from' if op.f == 'remove' else 'to'} {op.key}"
     answer = f"{len(op.result)} elements" if isinstance(op.result, (list, tuple)) else repr(op.result)
     return f"process {op.process} read {op.key}: {answer}"
 

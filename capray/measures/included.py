@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capray.checkers.measures import StaleRead
-from capray.checkers.merged import merged_levels, what_was_seen
+from capray.checkers.merged import merged_levels, merged_linearizable, what_was_seen
 from capray.checkers.totals import is_update
 from capray.checkers.values import canonical
 from capray.checkers.verdict import Verdict
@@ -100,7 +100,7 @@ def measure_merged(record: Record, calendar: Calendar, budget: int = 20_000) -> 
     """In place of the columns of registers: see the head of this file."""
     kind = kind_of(record.history)
     witness = seen_by_replicas(record) if kind == "counter" else None
-    row: Row = {"linearizable": merged_levels(record.history, kind, witness, budget)["linearizable"].status}
+    row: Row = {"linearizable": merged_linearizable(record.history, kind, witness, budget).status}
     row.update(staleness_of(record.history, stale_merged(record.history, what_was_seen(record.history, kind, witness)), calendar))
     names = ("gamma_us", "lost_writes_provable", "read_your_writes", "monotonic_reads", "monotonic_writes", "writes_follow_reads")
     row.update(dict.fromkeys((name if name in names[:2] else f"{name}_violations" for name in names), None))

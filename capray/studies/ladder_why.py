@@ -85,7 +85,14 @@ WHY = {
         "Increments commute: no order is needed, so causal memory holds under every fault at full availability, and every acknowledged increment is in every "
         "total in the end. What is missing is recency: nine reads of ten lack an increment that some other node had acknowledged."
     ),
-    "crdt, observed-remove set": "As the counter; here only added to, so that every answer says what it was made of.",
+    "crdt, PN counter": (
+        "Two grow-only counters, one of them taken away: amounts of both signs commute, too. A total may now fall because an amount below 0 came, so a falling "
+        "total alone breaks nothing: what each read had seen is the replicas' own word, verified against every total."
+    ),
+    "crdt, observed-remove set": (
+        "As the counters. A remove takes the adds away that its replica had seen, and a concurrent add wins; each element is added once here, so that what is "
+        "gone stays gone. Which of several removes a read had seen its answer does not say: a level holds if some way to have seen them keeps it."
+    ),
     "abd": "Reads write back what they found to a majority: linearizable under every fault that leaves one.",
     "write-all": "Reads one copy, writes all: one copy that cannot be written stops all writes, and nothing else is lost.",
 }

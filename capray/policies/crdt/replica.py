@@ -163,7 +163,7 @@ class Crdt(Replica):
 
     @classmethod
     def deletes(cls, settings: Any) -> str:
-        return "remove" if settings.type == "or-set" else ""
+        return {"or-set": "remove", "pn-counter": "subtract"}.get(settings.type, "")
 
     def peek(self, key: str) -> Any:
         state = self.states.get(key)
@@ -380,8 +380,10 @@ class Crdt(Replica):
             if self._take(key, state, news):
                 self._remember(key, state, news)
                 taken.append(("delta", key, state, news))
-        for record in taken:  # once all are taken: what is told after a sync waits for it, and the record would learn late what reads see at once
-            self._log(record)
+        for record in taken[:-1]:  # all before one sync: what waits for a sync can be overtaken by the next message's, and the trace must follow on
+            self.persist(record, sync=False)
+        if taken:  # once all are taken: what is told after a sync waits for it, and the record would learn late what reads see at once
+            self._log(taken[-1])
         if message.upto:
             self._behind_the_disk()
             self.send(src, Acknowledge(message.boot, message.upto))
