@@ -306,12 +306,12 @@ class Reads:
         self._repair(read)
 
     def _repair(self, read: PendingRead) -> None:
-        """BlockingPartitionRepair: wait for as many writes as the level needs, less those contacted that need none, until the read's own
-        timeout is over (BlockingReadRepair.awaitWrites)."""
+        """BlockingPartitionRepair: wait for as many writes as the level needs, less those of the replicas that answered which need none (one asked in
+        vain is not known to hold the row: DataResolver.resolveWithReadRepair, withContacts), until the read's own timeout is over."""
         host = self.host
         self._count(read)
         read.stage = REPAIRS
-        unneeded = len(read.contacts) - len(read.stale)
+        unneeded = len(read.answers) - len(read.stale)
         block = max(0, sum(count for _, count in read.needs) - unneeded)
         read.missing = [[EVERY, block]]
         message = ReadRepair(read.id, read.key, read.best, host.now)
@@ -326,7 +326,7 @@ class Reads:
             return
         host.deadline(read.started + self.settings.read_request_timeout_us, REPAIR_TIMEOUT, read.id)
         wait = host.writes.percentile.threshold(host.now)
-        if wait <= self.settings.write_request_timeout_us and self._uncontacted(read, read.contacts):
+        if wait <= self.settings.write_request_timeout_us and self._uncontacted(read, list(read.answers)):
             host.deadline(host.now + wait, MORE_REPAIRS, read.id)
 
     def on_repaired(self, read_id: int) -> None:
@@ -349,7 +349,7 @@ class Reads:
             self._speculate(read)
         elif what == MORE_REPAIRS and read.stage == REPAIRS:
             message = ReadRepair(read.id, read.key, read.best, self.host.now)
-            for node in self._uncontacted(read, read.contacts):
+            for node in self._uncontacted(read, list(read.answers)):
                 self.host.send_or_apply(node, message)
 
     def _time_out(self, read: PendingRead) -> None:
