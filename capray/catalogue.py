@@ -15,7 +15,7 @@ import msgspec
 from capray.errors import show_us
 from capray.policies import POLICIES, load, registered
 from capray.replica import Replica
-from capray.scenario import accepted
+from capray.soundness import accepted
 
 
 def settings_table(policy: type[Replica]) -> list[dict[str, Any]]:

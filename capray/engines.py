@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from capray.errors import wrong
+from capray.errors import told, wrong
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.trial import Trial
@@ -67,8 +67,8 @@ def attempt(scenario: Scenario, seed: int, then: Then | None = None) -> Outcome:
         with watched(trial.soonest):
             trial.advance(scenario.end_us)
         return judged(scenario, trial.record(), then)
-    except (Exception, SystemExit):  # noqa: BLE001 (a policy's own: whatever it raises is the trial's result, not the sweep's)
-        return traceback.format_exc()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a policy's own: whatever it raises is the trial's result, not the sweep's)
+        return told(error)
 
 
 def judged(scenario: Scenario, record: Record, then: Then | None) -> Outcome:

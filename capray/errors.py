@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}  # a full disk, a quota, a disk that fails
@@ -61,6 +62,18 @@ def _plainly(said: str) -> str:
     if wanted is None:
         return said.replace("`", "")
     return " or ".join(_TYPES.get(one.strip(), one.strip()) for one in wanted[1].split("|")) + wanted[2].rstrip()
+
+
+def bounds_of(error: Exception) -> str:
+    """msgspec's complaint about a number that is too small or too large."""
+    found = re.search(r"([<>]=?) ?(-?[0-9.]+)", str(error))
+    return f" {found[1]} {found[2]}" if found else ""
+
+
+def told(error: BaseException) -> str:
+    """What a trial ended with, for its reader: a complaint of ours in its one line, whatever else a policy raised with its traceback, since its code is the
+    user's."""
+    return str(error) if isinstance(error, InputError) else "".join(traceback.format_exception(error))
 
 
 def duration_us(text: object, field: str = "duration") -> int:

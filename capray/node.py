@@ -13,13 +13,13 @@ from capray.client import Client
 from capray.clock import shown, true_delay
 from capray.disk import Disk
 from capray.distributions import table
-from capray.heap import Entry as Event
-from capray.heap import push
+from capray.heap import Entry as Event, push
 from capray.lanes import ARRIVAL, CALL, CLIENT, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
 from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER, unserved
 from capray.record import Version
 from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Replica, Request
 from capray.scenario import Scenario
+from capray.soundness import require_named
 from capray.streams import Stream
 from capray.wire import Wire
 
@@ -192,8 +192,7 @@ class Node:
         if what == ARRIVAL:
             f, key, value = self.client.next_request()
             self._begin(t, f, key, value)
-            after = t + self.client.gap()
-            if after < self.load_us:
+            if (after := t + self.client.gap()) < self.load_us:
                 self.counter += 2
                 push(self.queue, (after, self.id, REQUEST, self.id, self.counter, ARRIVAL))
         elif what == FINAL:
@@ -284,6 +283,7 @@ class Node:
     def _facts(self, message: Message) -> tuple[int, int]:
         """A message's class for the network, and its bytes.  Where all messages of its type have the same, they are looked at once."""
         what = type(message)
+        require_named(self.scenario.policy_class, what)
         facts = message.kind + ((CLIENT_LANE if self.outside else CLIENT) if message.client else 0), message.size
         if isinstance(what.size, int) and isinstance(what.kind, int):
             self.facts[what] = facts

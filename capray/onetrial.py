@@ -10,7 +10,7 @@ import msgspec
 
 from capray import __version__
 from capray.engines import run
-from capray.errors import Failed, show_us
+from capray.errors import Failed, InputError, show_us
 from capray.export import save_history, trace_window, write_file
 from capray.history import write_history
 from capray.metrics import measure
@@ -45,8 +45,11 @@ def run_one(
 
 
 def only(scenario: Scenario, seed: int, engine: str, address: str | None) -> Record:
-    """The record of a single trial.  Raises Failed where the policy raised: its traceback is the user's to read, since the code is the user's."""
+    """The record of a single trial.  Raises Failed where the policy raised: its traceback is the user's to read, since the code is the user's; InputError
+    where it broke the contract."""
     [(_, outcome, _)] = run([(0, scenario, seed)], engine, address, in_flight=1)
+    if isinstance(outcome, str) and "\n" not in outcome:
+        raise InputError(outcome)
     if isinstance(outcome, str):
         raise Failed(f"the policy failed in this trial:\n{outcome}")
     assert isinstance(outcome, Record)

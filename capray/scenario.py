@@ -7,7 +7,6 @@ In TOML and on the command line a duration is written with its unit and without 
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from capray.distributions import AnyDistribution
-from capray.errors import InputError, complaint, duration_us, show_us, wrong
+from capray.errors import InputError, bounds_of, complaint, duration_us, show_us, wrong
 from capray.faults import Fault, FaultKind
 from capray.links import Link, disk_preset, link_preset, load_files
 from capray.policies import load
 from capray.replica import Replica, Settings
+from capray.soundness import accepted
 from capray.workload import Workload
 
 DEFAULT_AFTER_US = 20_000_000
@@ -217,7 +217,7 @@ def settings_of(policy: type[Replica], given: dict[str, Any]) -> Settings:
         try:
             out[field.name] = msgspec.convert(typed, field.type, strict=False)
         except msgspec.ValidationError as error:
-            raise wrong(f"setting {name}", value, accepted(kind) + _bounds(error)) from None
+            raise wrong(f"setting {name}", value, accepted(kind) + bounds_of(error)) from None
     return policy.Settings(**out)
 
 
@@ -227,24 +227,6 @@ def _typed(value: Any, kind: Any) -> Any:
     if value == "none" and (many or type(None) in get_args(kind)):
         return () if many else None
     return value.split(",") if many and isinstance(value, str) else value
-
-
-def accepted(kind: Any) -> str:
-    """What a setting of this type takes, in words."""
-    choices = get_args(kind)
-    if get_origin(kind) is tuple:
-        return "whole numbers such as 1,2,3, or none"
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(choices)
-    if type(None) in choices:
-        return accepted(choices[0]) + ", or none"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
-
-
-def _bounds(error: Exception) -> str:
-    """msgspec's complaint about a number that is too small or too large."""
-    found = re.search(r"([<>]=?) ?(-?[0-9.]+)", str(error))
-    return f" {found[1]} {found[2]}" if found else ""
 
 
 # ---- from TOML ----------------------------------------------------------------------------------------------------------------------

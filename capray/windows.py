@@ -18,6 +18,7 @@ from typing import Any, Union
 
 import msgspec
 
+from capray.errors import told
 from capray.heap import pop
 from capray.network import CONNECTED, DELIVERY, FAULT, Network
 from capray.node import Node
@@ -145,8 +146,8 @@ class NodeHost:
             one = hosted[slot, node]
             try:
                 wake = one.run(until, arrivals)
-            except Exception:  # noqa: BLE001  a policy's own: it ends this trial, not the others
-                one.outbox.deeds[:] = [(0, 0, 0, 0, ROLE, 0, traceback.format_exc())]
+            except Exception as error:  # noqa: BLE001  a policy's own: it ends this trial, not the others
+                one.outbox.deeds[:] = [(0, 0, 0, 0, ROLE, 0, told(error))]
                 wake = FAILED
             reports.append((slot, node, wake, one.outbox.deeds))
         out = _encoded(reports)

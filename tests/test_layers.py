@@ -12,7 +12,7 @@ LAYERS = [
     ["__init__", "errors", "streams", "clock", "tcp", "wire", "heap", "tables"],
     ["record"],
     ["contract"],
-    ["replica", "distributions"],
+    ["replica", "distributions", "soundness"],
     ["policies", "links", "faults", "workload", "history"],
     ["scenario", "testing", "client"],
     ["draws"],

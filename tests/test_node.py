@@ -27,11 +27,17 @@ class Do(Message, frozen=True):
     effects: tuple[tuple[Any, ...], ...]
 
 
+class Note(Message, frozen=True):
+    """Something to send."""
+
+    text: str
+
+
 class Probe(Replica):
     """Does what it is told."""
 
     name = "probe"
-    MESSAGES = (Do,)
+    MESSAGES = (Do, Note)
 
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
@@ -165,12 +171,6 @@ def test_a_message_to_itself_is_a_local_event_at_the_same_instant() -> None:
 
 
 # ---- disk -----------------------------------------------------------------------------------------------------------------------------
-class Note(Message, frozen=True):
-    """Something to send."""
-
-    text: str
-
-
 def sends(story: Story) -> list[tuple[int, str]]:
     return [(at, body.text) for at, _, body in story.sent if isinstance(body, Note)]
 

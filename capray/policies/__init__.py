@@ -14,6 +14,7 @@ from types import ModuleType
 
 from capray.errors import InputError, wrong
 from capray.replica import Replica
+from capray.soundness import check
 
 POLICIES = {
     "rdbms": "capray.policies.rdbms:Rdbms",
@@ -51,6 +52,7 @@ def load(name: str) -> type[Replica]:
         raise wrong("policy", name, "a subclass of capray.replica.Replica")
     if isabstract(found_class):
         raise wrong("policy", name, "a class that leaves no method open")
+    check(name, found_class)
     return found_class
 
 
