@@ -464,7 +464,8 @@ def test_mutant_that_drops_hints_never_converges(monkeypatch: pytest.MonkeyPatch
 
 def test_mutant_whose_quorums_do_not_intersect_reads_stale_after_an_acknowledged_write(monkeypatch: pytest.MonkeyPatch) -> None:
     def story() -> Any:
-        link = cluster(write_consistency="QUORUM", read_consistency="QUORUM", hinted_handoff=False, endpoint_snitch="gossiping_property_file")
+        settings = {"hinted_handoff": False, "endpoint_snitch": "gossiping_property_file", "driver_own_reads": 0}
+        link = cluster(write_consistency="QUORUM", read_consistency="QUORUM", **settings)
         link.cut([[2], [0, 1, 3, 4]])
         ask(link, 0, "write", "k0", "v")
         link.run_for(4 * S)

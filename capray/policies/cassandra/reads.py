@@ -27,6 +27,7 @@ Needs = tuple[tuple[int, int], ...]  # (data centre, how many of its replicas)
 DIGESTS, ROWS, REPAIRS, DONE = range(4)
 # What a deadline is for.
 READ_TIMEOUT, SPECULATE, REPAIR_TIMEOUT, MORE_REPAIRS = range(4)
+DRIVER_READ_MS = 1  # see driver_own_reads
 
 
 class PendingRead:
@@ -91,6 +92,11 @@ class Reads:
         self.percentile.past(settings.past_age_us, {5_000: settings.past_reads, timeout: timeouts})
         self.tick_phase = below(settings.clock_tick_us)
         self.distance = {n: int(host.datacenter(n) != host.datacenter(host.node)) for n in range(host.nodes)}
+
+    def driver_connects(self) -> None:
+        """A client's driver reads this node's system tables, through StorageProxy as any client's read: the snitch learns of its own replica first."""
+        for _ in range(self.settings.driver_own_reads):
+            self.snitch.sample(self.host.now, self.host.node, DRIVER_READ_MS)
 
     # ---- asking -------------------------------------------------------------------------------------------------------------------
     def begin(self, request: int, key: str) -> None:

@@ -162,6 +162,7 @@ class Cassandra(Replica):
         """A cluster that has been up: everyone knows everyone."""
         self.persist(("generation", 1), sync=True)
         self.gossiper.start(1)
+        self.reads.driver_connects()
         self.repair.start()
 
     def on_restart(self, journal: list[Any]) -> None:
@@ -183,6 +184,7 @@ class Cassandra(Replica):
             self.applied(key, cell[1], cells.order(cell))
         self.persist(("generation", generation + 1), sync=True)
         self.gossiper.restart(generation + 1)
+        self.reads.driver_connects()
         self.repair.start()
 
     def on_request(self, request: Request) -> None:
