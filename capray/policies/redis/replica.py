@@ -118,7 +118,7 @@ class Redis(Replica):
             IsMasterDownReply: sentinel.on_is_master_down_reply,
         }
         self.timers: dict[str, Any] = {
-            "clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "syn": server.on_syn, "bgsave": server.on_bgsave,
+            "clients": pools.on_timer, "sentinel": sentinel.on_timer, "cron": server.on_cron, "syn": server.on_syn,
         }
         self.timers_with_peer: dict[str, Any] = {"abort": self.paths.abort, "resume": server.resume}
 

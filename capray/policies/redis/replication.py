@@ -63,7 +63,6 @@ class Server:
         self.replicas: dict[int, Attached] = {}
         self.good_replicas = 0
         self.needed = settings.min_replicas_to_write if settings.min_replicas_max_lag_us >= SECOND_US else 0  # "one or the other to 0 disables"
-        self.saving = False  # a full resynchronisation is being prepared
         self.cron_loops = 0
         self.dirty = 0
         self.saved_at = 0
@@ -173,9 +172,8 @@ class Server:
             self.paths.post(src, Continue(self.lineage, self.log[message.offset - self.base :]))
         else:
             replica.online = False
-            if not self.saving:
-                self.saving = True
-                self.owner.set_timer("bgsave", self.settings.repl_diskless_sync_delay_us)
+            if not self.settings.repl_diskless_sync_delay_us:
+                self._bgsave()
         self._count_good()
 
     def _can_continue(self, asked: Psync) -> bool:
@@ -184,9 +182,15 @@ class Server:
         oldest = max(self.base, self.offset - self.settings.repl_backlog_size // ENTRY_BYTES)
         return oldest <= asked.offset <= last_offset_of(self.lineage, self.offset, asked.replid)
 
-    def on_bgsave(self) -> None:
+    def _start_pending_fork(self) -> None:
+        """replicationStartPendingFork(): idle times are differences of whole seconds, looked at once a second, so that the delay of 5 s takes 4 to 6."""
+        waiting = [replica for replica in self.replicas.values() if not replica.online]
+        idle = max([self.owner.now // SECOND_US - replica.acked_at // SECOND_US for replica in waiting], default=-1)
+        if waiting and idle >= self.settings.repl_diskless_sync_delay_us // SECOND_US:
+            self._bgsave()
+
+    def _bgsave(self) -> None:
         """The data set goes to all that wait for it."""
-        self.saving = False
         for node, replica in self.replicas.items():
             if not replica.online:
                 replica.online, replica.acked, replica.acked_at = True, self.offset, self.owner.now
@@ -209,7 +213,6 @@ class Server:
         for node in self.replicas:
             self.paths.post(node, ReplReset())
         self.replicas.clear()
-        self.saving = False
         self.good_replicas = 0
 
     # ---- the replica's side -------------------------------------------------------------------------------------------------------
@@ -404,6 +407,7 @@ class Server:
             del self.replicas[node]
         if self.master == NOBODY and self.replicas and self.cron_loops * CRON_US % max(CRON_US, settings.repl_ping_replica_period_us) < CRON_US:
             self._take("", None)
+        self._start_pending_fork()
         self._count_good()
         if settings.appendonly == "everysec":
             owner.persist(("fsync",))

@@ -52,7 +52,7 @@ class RedisSettings(Settings, frozen=True):
         int, Meta(description="stream kept for partial resynchronisation; bytes, 100 for each write; redis.conf 7.0: 1 MB")
     ] = 1_048_576
     repl_diskless_sync_delay_us: Annotated[
-        int, Meta(description="a full resynchronisation waits so long for more replicas to come; microseconds; redis.conf 7.0: 5 s")
+        int, Meta(description="a full resynchronisation waits so long for more replicas to come, in whole seconds; microseconds; redis.conf 7.0: 5 s")
     ] = 5_000_000
     appendonly: Annotated[
         Literal["no", "everysec", "always"], Meta(description="append-only file, and when it is synced; redis.conf 7.0: no (snapshots only)")
