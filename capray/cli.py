@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from capray.errors import Failed, InputError, duration_us, unwritable, wrong
+from capray.errors import Failed, InputError, duration_us, refuse_unwritable, unwritable, wrong
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The CAP theorem as a measured, reproducible experiment.")
 
@@ -78,9 +78,23 @@ def _run() -> None:
             _stop(unwritable(error), 2)
         if not hasattr(error, "format_message"):  # a click usage error speaks for itself
             raise
-        _stop(str(error.format_message()), 2)
+        _stop(_usage(error), 2)
     else:
         _leave(int(status or 0))
+
+
+def _usage(error: Any) -> str:
+    """A usage error in the one form: field, value, what it takes."""
+    said, param = str(error.format_message()), getattr(error, "param", None)
+    if said.startswith("No such command"):
+        group: Any = typer.main.get_command(app)
+        return f"{said.rstrip('.')}; it takes one of {', '.join(group.commands)}"
+    accepts = "a whole number" if "valid integer" in said else "a number" if "valid number" in said or "valid float" in said else ""
+    for word, value in zip(sys.argv, [*sys.argv[1:], ""]):
+        option, equals, joined = word.partition("=")
+        if accepts and param is not None and option in param.opts:
+            return str(wrong(option.lstrip("-"), joined if equals else value, accepts))
+    return said
 
 
 def _stop(message: str, status: int) -> None:
@@ -134,8 +148,8 @@ def run(
     """Run one trial and measure it."""
     from capray.scenario import from_dict, read_toml
 
-    if seed < 0:
-        raise wrong("seed", seed, "a whole number of 0 or more")
+    if not 0 <= seed < 1 << 63:
+        raise wrong("seed", seed, "a whole number from 0 to 2^63 - 1")
     raw: dict[str, Any] = read_toml(scenario) if scenario else {}
     for name, value in (("policy", policy), ("nodes", nodes), ("link", link), ("disk", disk)):
         if value is not None:
@@ -147,6 +161,9 @@ def run(
         raw["faults"] = [] if partition == "none" else [_partition(partition, AT if at is None else at, FOR if for_ is None else for_, seed)]
     _need("--partition SHAPE", partition, at=at, for_=for_)
     _need("--shiviz FILE", shiviz, trace=trace)
+    refuse_unwritable(history=history, shiviz=shiviz)
+    if address is not None and engine == "local":
+        raise wrong("address", address, "--engine actors or tasks beside it: local needs no cluster")
     from capray.onetrial import run_one
     from capray.sweeping import command_line
 
@@ -226,6 +243,7 @@ def check(
     from capray.checkcmd import check as check_files
     from capray.checkers.linearizable import DEFAULT_BUDGET
 
+    refuse_unwritable(figure=figure)
     raise typer.Exit(check_files(histories, model, initial, consistency, DEFAULT_BUDGET if budget is None else budget, json_, witness, figure))
 
 
@@ -263,6 +281,7 @@ def compare(
     """Compare two results point by point: differences with intervals, and which are told apart.  Status 1 where any is."""
     from capray.compare import compare_directories
 
+    refuse_unwritable(out=out)
     raise typer.Exit(compare_directories(first, second, measure, threshold, pair, worse, out, json_))
 
 
@@ -297,6 +316,7 @@ def export(
     from capray.export import export_trial
 
     _need("--shiviz FILE", shiviz, trace=trace)
+    refuse_unwritable(history=history, shiviz=shiviz)
     key = export_trial(directory, trial, history, shiviz, trace)
     files = [str(file) for file in (history, shiviz) if file is not None]
     if json_:
@@ -335,6 +355,7 @@ def bench(
     """Measure capray's own speed, as ratios to baselines of the same run."""
     from capray.bench import run_bench
 
+    refuse_unwritable(figure=figure)
     run_bench(only, json_, figure)
 
 

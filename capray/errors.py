@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}  # a full disk, a quota, a disk that fails
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -30,6 +32,20 @@ def unwritable(error: OSError) -> str:
 def wrong(field: str, value: object, accepts: str) -> InputError:
     """The one form of complaint: field, value, what it takes."""
     return InputError(f"{field}: {value!r} is not accepted; it takes {accepts}")
+
+
+def refuse_unwritable(**files: Path | str | None) -> None:
+    """Raise InputError for a file (its option's name is the field) that could not be written, before work is done for it."""
+    for field, name in files.items():
+        if name is None or str(name) in ("/dev/stdout", "/dev/stderr"):
+            continue
+        path, there = Path(name), Path(name).parent
+        if path.is_dir():
+            raise wrong(field, str(name), "a file, and this is a directory")
+        if not there.is_dir():
+            raise wrong(field, str(name), f"a file in a directory that exists ({there} does not)")
+        if not os.access(path if path.exists() else there, os.W_OK):
+            raise wrong(field, str(name), "a file that can be written")
 
 
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list", "object": "a table", "null": "nothing"}

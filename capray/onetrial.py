@@ -29,6 +29,8 @@ def run_one(
     """Run, measure, write what was asked for (`log`: the messages of a window, for ShiViz), print (`every`: all measures, not a page of them)."""
     if log is not None:
         scenario = msgspec.structs.replace(scenario, trace_us=trace_window(trace, scenario))
+    if out is not None:
+        Results(out).refuse_other(manifest_of(scenario, seed, engine, out, command))
     record = only(scenario, seed, engine, address)
     measurement = measure(record)
     answer = {"policy": scenario.policy, "nodes": scenario.nodes, "seed": seed, "engine": engine, "digest": record.digest(), "measurement": measurement}
@@ -61,15 +63,19 @@ def keep(scenario: Scenario, seed: int, engine: str, record: Record, out: Path, 
     from capray.sweeping import draw
 
     row = row_of(scenario, seed, record)
-    manifest = {"format": FORMAT, "kind": "run", "name": out.name, "version": __version__, "engine": engine, "command": command,
-                "spec": {"scenario": msgspec.to_builtins(scenario), "seed": seed}, "digest": "", "trials": 0}
-    results = Results(out)
+    manifest, results = manifest_of(scenario, seed, engine, out, command), Results(out)
     with results.writing(manifest) as rows:
         if not rows:
             results.append(row)
         results.finish(manifest, rows or [row])
     write_history(out / "history.jsonl.gz", record.history)
     draw(out)
+
+
+def manifest_of(scenario: Scenario, seed: int, engine: str, out: Path, command: str) -> dict[str, Any]:
+    """What stands in the directory of a single trial."""
+    return {"format": FORMAT, "kind": "run", "name": out.name, "version": __version__, "engine": engine, "command": command,
+            "spec": {"scenario": msgspec.to_builtins(scenario), "seed": seed}, "digest": "", "trials": 0}
 
 
 def row_of(scenario: Scenario, seed: int, record: Record) -> dict[str, Any]:

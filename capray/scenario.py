@@ -208,7 +208,8 @@ def settings_of(policy: type[Replica], given: dict[str, Any]) -> Settings:
     for name, value in given.items():
         field = fields.get(name) or fields.get(name + "_us")
         if field is None:
-            raise wrong("setting", name, f"one of {policy.name}'s: " + ", ".join(n.removesuffix("_us") for n in fields))
+            known = ", ".join(n.removesuffix("_us") for n in fields)
+            raise wrong("setting", name, f"one of {policy.name}'s: {known}" if known else f"nothing: {policy.name} has no settings")
         kind = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
         typed = _typed(value, kind)
         if field.name.endswith("_us") and typed is not None:

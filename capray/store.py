@@ -142,6 +142,8 @@ class Results:
     def opened(self, manifest: dict[str, Any]) -> Iterator[dict[str, int]]:
         """Open the directory to begin or continue what `manifest` asks; yields the index of the rows that are there.  Raises InputError where another
         process writes it, where it holds something else (naming the field that differs), or where the disk is full."""
+        if self.path.exists() and not self.path.is_dir():
+            raise wrong("out", str(self.path), "a directory, and this is a file")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -166,13 +168,19 @@ class Results:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise wrong("out", str(self.path), "a directory that no other capray process is writing") from None
-        if self.manifest_path.exists():
-            self._same(manifest)
-        elif self.trials_path.exists() or any(p.name not in (".lock", "manifest.json.part") for p in self.path.iterdir()):
-            raise wrong("out", str(self.path), "an empty or new directory, or one that this sweep began")
-        else:
+        self.refuse_other(manifest)
+        if not self.manifest_path.exists():
             self.write_manifest(manifest)
         self._mend()
+
+    def refuse_other(self, manifest: dict[str, Any]) -> None:
+        """Raise InputError where the directory holds something else than what `manifest` asks, or is none."""
+        if self.manifest_path.exists():
+            self._same(manifest)
+        elif self.path.exists() and not self.path.is_dir():
+            raise wrong("out", str(self.path), "a directory, and this is a file")
+        elif self.path.exists() and any(p.name not in (".lock", "manifest.json.part") for p in self.path.iterdir()):
+            raise wrong("out", str(self.path), "an empty or new directory, or one that this sweep began")
 
     def _same(self, manifest: dict[str, Any]) -> None:
         there = self.manifest()

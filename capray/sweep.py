@@ -79,6 +79,8 @@ class Sweep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if len(set(labels)) != len(labels):
             raise wrong("label", labels, "a different label for each variant")
         for grid in self.grids:
+            if not grid.nodes or not grid.durations:
+                raise wrong("grids", self.name, "in each grid at least one of nodes and one of durations")
             for label in grid.labels:
                 if label not in labels:
                     raise wrong("labels", label, "the labels of variants: " + ", ".join(labels))
@@ -282,7 +284,8 @@ def sweep_from_dict(raw: dict[str, Any], name: str) -> Sweep:
     try:
         sweep = msgspec.convert(plain, Sweep)
     except msgspec.ValidationError as error:
-        raise complaint("sweep", plain, str(error)) from None
+        known = {part: [field.removesuffix("_us") for field in struct.__struct_fields__] for part, struct in (("", Sweep), ("grids", Grid), ("variants", Variant))}
+        raise complaint("sweep", plain, str(error), known) from None
     sweep.validate()
     return sweep
 

@@ -59,7 +59,8 @@ class Progress:
             self.first, self.began = done + failed, time.monotonic()
         spent, over = time.monotonic() - self.began, done + failed - self.first
         rate = messages / spent if spent > 0 else 0.0
-        left = f", {spanned(spent * (total - done - failed) / over)} left" if over >= min(100, total / 20) and over else ""  # of the first few little follows
+        enough = min(100.0, max(total / 20, min(10.0, total / 2)))  # of the first few little follows
+        left = f", {spanned(spent * (total - done - failed) / over)} left" if over and over >= enough else ""
         line = f"{messages / 1e6:.2f} M messages, {rate:,.0f}/s{left}" + (f", {failed} FAILED" if failed else "")
         if sys.stderr.isatty():
             self._draw(done, total, line)

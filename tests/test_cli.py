@@ -1,7 +1,10 @@
 """The command line: what is printed, and which exit status; every wrong request is one line that names field, value and what is accepted."""
 
+import io
 import json
+import shutil
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -104,23 +107,42 @@ durations = ["0s", "2s"]
 """
 
 
-def test_sweep_prints_a_line_a_point_and_then_the_digest_and_goes_on_by_itself(monkeypatch, capsys, tmp_path):
-    (tmp_path / "tiny.toml").write_text(SWEEP)
-    arguments = ("sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "out", "--json")
-    status, out, err = call(monkeypatch, capsys, *arguments)
-    *points, last = map(json.loads, out.splitlines())
-    assert status == 0 and len(points) == 4 and last["trials"] == 8 and "8/8" in err
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder with tiny.toml and its directory, `out`; what the command printed, and said."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "tiny.toml").write_text(SWEEP)
+    arguments = ["capray", "sweep", str(folder / "tiny.toml"), "--engine", "local", "--out", str(folder / "out"), "--json"]
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        patched.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert not stop.value.code, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def tiny(swept, tmp_path):
+    """A copy of that folder."""
+    return Path(shutil.copytree(swept[0], tmp_path / "copy"))
+
+
+def test_sweep_prints_a_line_a_point_and_then_the_digest_and_goes_on_by_itself(monkeypatch, capsys, swept, tiny):
+    *points, last = map(json.loads, swept[1].splitlines())
+    assert len(points) == 4 and last["trials"] == 8 and "8/8" in swept[2]
     assert points[0]["availability"]["trials"] == 2 and set(last) == {"digest", "trials", "directory"}
     measures = {name: value for name, value in points[0].items() if name not in ("label", "policy", "shape", "nodes", "duration")}
     assert all(set(value) == {"mean", "low", "high", "trials"} for value in measures.values())
     assert measures["convergence_us"] == {"mean": None, "low": None, "high": None, "trials": 0}  # no cut, no heal: null, never 0
-    assert json.loads(call(monkeypatch, capsys, *arguments)[1].splitlines()[-1])["digest"] == last["digest"]
+    whole = (tiny / "out/trials.jsonl").read_bytes()
+    (tiny / "out/trials.jsonl").write_bytes(whole[: len(whole) // 2])
+    again = call(monkeypatch, capsys, "sweep", tiny / "tiny.toml", "--engine", "local", "--out", tiny / "out", "--json")[1]
+    assert json.loads(again.splitlines()[-1])["digest"] == last["digest"]
 
 
-def test_reproduce_and_compare_say_no_with_status_1(monkeypatch, capsys, tmp_path):
-    (tmp_path / "tiny.toml").write_text(SWEEP)
-    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "a")
-    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "b")
+def test_reproduce_and_compare_say_no_with_status_1(monkeypatch, capsys, tiny, tmp_path):
+    shutil.copytree(tiny / "out", tmp_path / "a")
+    shutil.copytree(tiny / "out", tmp_path / "b")
     assert call(monkeypatch, capsys, "reproduce", tmp_path / "a", "--engine", "local")[0] == 0
     assert call(monkeypatch, capsys, "compare", tmp_path / "a", tmp_path / "b")[0] == 0
     lines = (tmp_path / "b/trials.jsonl").read_text().splitlines()
@@ -172,7 +194,11 @@ def test_policies_lists_claims_and_settings_with_their_meaning(monkeypatch, caps
     (["run", "--policy", "cassandra", "--set", "read_consistency=SOMETIMES"], "read_consistency"),
     (["run", "--policy", "cassandra", "--set", "nonsense"], "--set"),
     (["run", "missing.toml"], "missing.toml"),
-    (["run", "--nodes", "many"], "nodes"),
+    (["run", "--nodes", "many"], "nodes: 'many' is not accepted; it takes a whole number"),
+    (["run", "--rate=fast"], "rate: 'fast' is not accepted; it takes a number"),
+    (["run", "--policy", "abd", "--set", "x=1"], "it takes nothing: abd has no settings"),
+    (["run", "--policy", "abd", "--address", "auto"], "address"),
+    (["run", "--seed", str(1 << 63)], "seed"),
     (["sweep", "missing.toml"], "missing.toml"),
     (["sweep", "--scale", "huge"], "scale"),
     (["sweep", "--seeds", "0"], "seeds"),
@@ -188,7 +214,7 @@ def test_policies_lists_claims_and_settings_with_their_meaning(monkeypatch, caps
     (["run", "--policy", "abd", "--shiviz", "t.log", "--trace", "2s,1s"], "trace"),
     (["import", "nowhere", "--out", "x"], "nowhere"),
     (["export", "nowhere", "--history", "h.jsonl"], "nowhere"),
-    (["frobnicate"], "frobnicate"),
+    (["frobnicate"], "'frobnicate'; it takes one of run, sweep, "),
 ])
 def test_a_wrong_request_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, named):
     monkeypatch.chdir(tmp_path)
@@ -211,11 +237,19 @@ def test_a_scenario_that_is_not_one_is_refused_in_one_line(monkeypatch, capsys, 
     assert status == 2 and len(err.strip().splitlines()) == 1
 
 
-def test_a_results_directory_of_another_sweep_is_refused(monkeypatch, capsys, tmp_path):
-    (tmp_path / "tiny.toml").write_text(SWEEP)
-    call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--engine", "local", "--out", tmp_path / "a")
-    status, _, err = call(monkeypatch, capsys, "sweep", tmp_path / "tiny.toml", "--seeds", "3", "--engine", "local", "--out", tmp_path / "a")
+def test_a_results_directory_of_another_sweep_is_refused(monkeypatch, capsys, tiny):
+    status, _, err = call(monkeypatch, capsys, "sweep", tiny / "tiny.toml", "--seeds", "3", "--engine", "local", "--out", tiny / "out")
     assert status == 2 and "seeds" in err
+
+
+def test_what_cannot_be_written_is_refused_before_the_trial_is_run_and_nothing_is_written(monkeypatch, capsys, tiny):
+    monkeypatch.setattr("capray.onetrial.run", lambda *_: pytest.fail("the trial is run"))
+    before = sorted(tiny.rglob("*"))
+    for option, value, accepted in (("out", tiny / "out", "another directory"), ("out", tiny / "tiny.toml", "a directory, and this is a file"),
+                                    ("history", tiny, "a file, and this is a directory"), ("shiviz", tiny / "no/t.log", "a directory that exists")):
+        status, out, err = call(monkeypatch, capsys, "run", "--policy", "abd", "--history", tiny / "h.jsonl", f"--{option}", value)
+        assert status == 2 and not out and len(err.splitlines()) == 1 and err.startswith(f"capray: {option}: {str(value)!r}") and accepted in err, err
+    assert sorted(tiny.rglob("*")) == before
 
 
 def test_help_starts_without_the_heavy_libraries():
@@ -228,7 +262,8 @@ def test_help_starts_without_the_heavy_libraries():
 
 
 @pytest.mark.parametrize("spec", ["variants = 3", 'grids = ["a"]\nvariants = ["b"]', "seeds = 1", "base = 4\n" + SWEEP.lstrip(),
-                                  SWEEP.replace("nodes = [3]", "nodes = 3"), SWEEP.replace('"2s"', '"2 parsecs"')])
+                                  SWEEP.replace("nodes = [3]", "nodes = 3"), SWEEP.replace("nodes = [3]", "nodes = []"), SWEEP.replace("nodes", "sizes"),
+                                  SWEEP.replace('"2s"', '"2 parsecs"')])
 def test_a_sweep_that_is_not_one_is_refused_in_one_line_and_writes_nothing(monkeypatch, capsys, tmp_path, spec):
     (tmp_path / "s.toml").write_text(spec)
     status, _, err = call(monkeypatch, capsys, "sweep", tmp_path / "s.toml", "--engine", "local", "--out", tmp_path / "out")

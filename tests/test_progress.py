@@ -20,6 +20,7 @@ def test_plain_lines_say_how_far_how_fast_how_long_and_what_failed(monkeypatch, 
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == "" and lines[0].startswith("0/8 trials") and lines[-1].startswith("7/8 trials, 9.50 M messages, ")
+    assert [" left" in line for line in lines] == [False, False, True, True], "one of eight says nothing of the others"
     assert "/s" in lines[-1] and " left" in lines[-1] and lines[-1].endswith("1 FAILED") and "FAILED" not in lines[0]
 
 
