@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from capray.metrics import measure
-from capray.scenario import from_dict
+from capray.scenario import Scenario, from_dict
 from capray.store import digest
 from capray.studies import elections as study
 from capray.sweep import points, scenario_of
@@ -32,12 +32,16 @@ spec.loader.exec_module(script)
 def elections(arguments: list[str], trials: int) -> dict[str, list[dict[str, Any]]]:
     """The rows of each range."""
     sweep = script.planned(script.options().parse_args(arguments), trials)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for point in points(sweep):
-        scenario = scenario_of(sweep, point, 0)
-        for seed in range(trials):
-            found.setdefault(point.variant.label, []).append(election(Trial(scenario, seed)))
-    return found
+    return {point.variant.label: elected(scenario_of(sweep, point, 0), trials) for point in points(sweep)}
+
+
+KEPT: dict[str, list[dict[str, Any]]] = {}  # the rows of a scenario, of seed 0 and on
+
+
+def elected(scenario: Scenario, trials: int) -> list[dict[str, Any]]:
+    rows = KEPT.setdefault(scenario.digest(), [])
+    rows += [election(Trial(scenario, seed)) for seed in range(len(rows), trials)]
+    return rows[:trials]
 
 
 def election(trial: Trial) -> dict[str, Any]:

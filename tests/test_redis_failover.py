@@ -5,28 +5,47 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capray.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "redis_failover.py"
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    path = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--engine", "local", *options], capture_output=True, text=True, cwd=ROOT, env=path, check=False
-    )
+Script = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    done = run("--cut", "4s", "14s", "--rate", "5", "--seeds", "1", "--json", "--out", str(tmp_path_factory.mktemp("redis") / "out"))
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def script() -> Iterator[Script]:
+    """Runs the script in this process; what it prints on standard output.  Its report is drawn without the timelines, for which trials are simulated again."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(SCRIPT.parent))
+        patched.setattr("capray.sweeping.chosen_trials", lambda manifest, rows: [])
+        module = import_module(SCRIPT.stem)
+
+        def run(*options: str) -> str:
+            patched.setattr(sys, "argv", [str(SCRIPT), "--engine", "local", *options])
+            with redirect_stdout(StringIO()) as printed:
+                module.script()
+            return printed.getvalue()
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def rows(script: Script, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    out = tmp_path_factory.mktemp("redis") / "out"
+    printed = script("--cut", "4s", "14s", "--rate", "5", "--seeds", "1", "--json", "--out", str(out))
+    assert (out / "report.html").exists() and (out / "figures" / "redis_failover.html").exists()
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def test_the_loss_is_what_the_arithmetic_says(rows: list[dict[str, Any]]) -> None:
@@ -43,21 +62,22 @@ def test_a_cut_shorter_than_the_failover_loses_nothing_and_claims_nothing(rows: 
     assert all(row["simulated"] == 0 for row in short if row["measure"] == "lost")
 
 
-@pytest.mark.parametrize(("option", "value", "field"), [("--cut", "soon", "cut"), ("--quorum", "9", "quorum"), ("--minority", "5", "minority")])
-def test_a_wrong_option_is_one_line(option: str, value: str, field: str, tmp_path: Path) -> None:
-    done = run(option, value, "--out", str(tmp_path / "out"))
-    assert done.returncode == 2 and field in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+@pytest.mark.parametrize(("option", "value", "field"), [("--cut", "soon", "cut"), ("--quorum", "9", "quorum")])
+def test_a_wrong_option_is_refused_before_anything_is_written(option: str, value: str, field: str, script: Script, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=field):
+        script(option, value, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
-def test_real_servers_lost_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Redis 7.0.15, cut for 20 s: 368 to 432 with clients beside their nodes (5 runs), 607 with clients outside of the cut.  In this process, without the
-    report, whose drawing the runs above show."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    script = import_module(SCRIPT.stem)
-    monkeypatch.setattr(script, "draw", lambda directory: None)
-    options = ["--engine", "local", "--cut", "20s", "--min-replicas", "0", "--seeds", "2", "--json", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
-    script.script()
-    lost = {row["placement"]: row for row in map(json.loads, capsys.readouterr().out.splitlines()) if row["measure"] == "lost"}
+def test_a_wrong_option_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--engine", "local", "--minority", "5", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=False)
+    assert done.returncode == 2 and "minority" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_real_servers_lost_as_many(script: Script, tmp_path: Path) -> None:
+    """Redis 7.0.15, cut for 20 s: 368 to 432 with clients beside their nodes (5 runs), 607 with clients outside of the cut."""
+    printed = script("--cut", "20s", "--min-replicas", "0", "--seeds", "2", "--json", "--out", str(tmp_path / "out"))
+    lost = {row["placement"]: row for row in map(json.loads, printed.splitlines()) if row["measure"] == "lost"}
     for placement, real in (("beside", 398), ("outside", 607)):
         assert lost[placement]["measured"] == real and lost[placement]["simulated"] == pytest.approx(real, rel=0.08)
