@@ -166,7 +166,7 @@ class Network(Transport):
                 self._release(lane, t)
                 continue
             sent = lane.stuck[0][7]
-            again = retransmission_at(sent, t, self.rto_us)
+            again = retransmission_at(sent, t, self.rto_us, self._boot(lane.src), self._alone(lane.stuck))
             if again < sent + GIVE_UP_US:
                 self.schedule(again, "retransmit", key, sent)
         for number in list(self.orphans):
@@ -176,7 +176,8 @@ class Network(Transport):
             connection = self.connections[pair]
             for side in (0, 1):
                 if connection.dialing[side] >= 0:
-                    self.schedule(redial_at(connection.dialing[side], t), "dial", pair, side, connection.dialing[side])
+                    host = (connection.low, connection.high)[side]
+                    self.schedule(redial_at(connection.dialing[side], t, self._boot(host)), "dial", pair, side, connection.dialing[side])
 
     def _release(self, lane: Lane, t: int) -> None:
         """What waited on a lane goes out at `t`, in its order.  A peer whose end of the connection is gone answers with a reset."""

@@ -4,15 +4,18 @@ Decides: what becomes of messages on a connection that is cut, closed, half-open
 Simplified, and why: no congestion or flow control beyond one unscaled window, and one retransmission time-out, while acknowledgements are cut (after that Linux
 sends nothing new: real servers' heartbeats into such a cut stop within a third of a second); a partition's visible effects are the retransmission time-out, the
 order, the half-open connection and the dial's back-off, and those are here.
-Sources: RFC 6298 (time-out doubles), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after 924.6 s), SYN retries after 1 s, the
-first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793 (reset in answer to a segment for a
-connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it held, and a FIN behind it),
+Sources: RFC 6298 (time-out doubles), RFC 8985, 7 (tail loss probe), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after
+924.6 s), SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793
+(reset in answer to a segment for a connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it held, and a FIN behind it),
 tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux 6.18: sent 1 s before close() into
 a cut of 10 s, read by the other side 13.3 s after the sending.
 """
 
 from __future__ import annotations
 
+JIFFY_US = 4_000  # a kernel of 250 Hz: Debian's, as under the measured servers
+WHEEL_FIRST = 63  # jiffies: the least pause of the timer wheel's level 1 (LVL_START: 63, 504, 4032, 32256)
+WHEEL_US = 8**4 * JIFFY_US  # its coarsest grain here, of pauses of 129 s on
 RTO_FIRST_US = 200_000
 RTO_MAX_US = 120_000_000
 GIVE_UP_US = 924_600_000
@@ -23,33 +26,52 @@ DIAL_MAX_US = 64_000_000  # then the application, as reconnecting clients do, go
 WINDOW_BYTES = 65_535  # a receive window without scaling: what is sent on while only acknowledgements are cut
 
 
-def _next_try(start: int, first: int, most: int, not_before: int, linear: int = 0) -> int:
-    """The first instant at or after `not_before` of the tries start + first, + first (`linear` times), + 2 first, + 4 first, ... (each pause at most
-    `most`)."""
-    at, pause = start + first, first
+def grain_us(pause: int) -> int:
+    """How late a kernel's timer of `pause` microseconds may end: the grain of the level of the timer wheel that holds such pauses (kernel/time/timer.c: level n,
+    from 63 x 8^(n - 1) jiffies on, has one of 8^n).  A pause of 26 s may end 2 s late."""
+    jiffies, grain, bound = -(-pause // JIFFY_US), 1, WHEEL_FIRST
+    while jiffies >= bound:
+        grain, bound = 8 * grain, 8 * bound
+    return grain * JIFFY_US
+
+
+def runs_out(start: int, pause: int, boot: int) -> int:
+    """When a kernel's timer that was set at `start` for `pause` ends, on a host that booted `boot` microseconds before virtual time 0: Linux rounds the pause up
+    to jiffies, and the end up to the grain (calc_index)."""
+    grain = grain_us(pause)
+    ends = ((start + boot) // JIFFY_US - -pause // JIFFY_US) * JIFFY_US
+    return (ends // grain + 1) * grain - boot
+
+
+def _next_try(at: int, pause: int, most: int, not_before: int, boot: int, linear: int) -> int:
+    """The first instant at or after `not_before` of the tries that follow one another after `pause` (`linear` times more), 2 x `pause`, 4 x `pause`, ...
+    (each pause at most `most`)."""
+    at = runs_out(at, pause, boot)
     while at < not_before:
         if linear:
             linear -= 1
         else:
             pause = min(2 * pause, most)
-        at += pause
+        at = runs_out(at, pause, boot)
     return at
 
 
-def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US) -> int:
-    """When a segment sent at `sent` and unanswered since is next retransmitted, at or after `not_before`; `first` is the first time-out."""
-    return _next_try(sent, first, RTO_MAX_US, not_before)
+def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US, boot: int = 0, alone: bool = False) -> int:
+    """When a segment sent at `sent` and unanswered since is next retransmitted, at or after `not_before`; `first` is the first time-out, `boot` as in
+    `runs_out`.  `alone`: no other was sent before that; such a one is sent once more before the first time-out begins (tcp_output.c, tail loss probe)."""
+    return _next_try(sent, first, RTO_MAX_US, not_before, boot, int(alone))
 
 
-def orphan_at(sent: int, not_before: int, first: int) -> int:
+def orphan_at(sent: int, not_before: int, first: int, boot: int = 0, alone: bool = False) -> int:
     """The same where the socket has been closed: -1 where its system has given up by then."""
-    again = retransmission_at(sent, not_before, first)
-    return again if again - sent - first < ORPHAN_US else -1
+    begun = retransmission_at(sent, sent, first, boot, alone)
+    again = retransmission_at(sent, not_before, first, boot, alone)
+    return again if again - begun < ORPHAN_US else -1
 
 
-def redial_at(started: int, not_before: int) -> int:
-    """When a connection being dialled since `started` is next tried, at or after `not_before`."""
-    return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before, DIAL_LINEAR)
+def redial_at(started: int, not_before: int, boot: int = 0) -> int:
+    """When a connection being dialled since `started` is next tried, at or after `not_before`; `boot` as in `runs_out`."""
+    return _next_try(started, DIAL_FIRST_US, DIAL_MAX_US, not_before, boot, DIAL_LINEAR)
 
 
 class Connection:

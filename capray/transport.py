@@ -13,7 +13,8 @@ from capray.lanes import CLIENT, CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED,
 from capray.record import FaultWindow
 from capray.replica import CONTROL, RESPONSE
 from capray.scenario import Scenario
-from capray.tcp import GIVE_UP_US, WINDOW_BYTES, Connection, Orphan, orphan_at
+from capray.streams import Stream
+from capray.tcp import GIVE_UP_US, WHEEL_US, WINDOW_BYTES, Connection, Orphan, orphan_at
 
 
 class Transport(Lanes):
@@ -346,7 +347,7 @@ class Transport(Lanes):
 
     def _send_again(self, t: int, number: int) -> None:
         orphan = self.orphans[number]
-        again = orphan_at(orphan.sent, t, self.rto_us)
+        again = orphan_at(orphan.sent, t, self.rto_us, self._boot(orphan.src), self._alone(orphan.entries))
         if again >= 0:
             self.schedule(again, "orphan", number)
         else:
@@ -355,6 +356,14 @@ class Transport(Lanes):
     def _end_orphan(self, number: int) -> None:
         for entry in self.orphans.pop(number).entries:
             self._drop(entry, "closed")
+
+    def _boot(self, host: int) -> int:
+        """How long a host had been up at virtual time 0, as far as its kernel's timers tell: modulo their coarsest grain."""
+        return Stream(self.seed, "boot", host).below(WHEEL_US)
+
+    def _alone(self, sent: list[Entry]) -> bool:
+        """Whether the first of these (a FIN, if there are none) was alone under way when its first time-out came."""
+        return len(sent) < 2 or int(sent[1][7]) - int(sent[0][7]) >= self.rto_us
 
     def _take_stuck(self, lane: Lane) -> list[Entry]:
         """What waits on a lane; afterwards nothing does."""

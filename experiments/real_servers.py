@@ -55,7 +55,7 @@ from capray.trial import simulate
 SECOND = 1_000_000
 MEASURED, MEASURED_CUT = measured_servers(), "10s"
 LIFTING_US = 20_000  # dials begin whole seconds after a cut: that heal comes a little later decides which of them find the path open
-LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000}  # round trip 0.2 ms in the mean
+LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 200_200}  # round trip 0.2 ms in the mean
 BASE: dict[str, Any] = {"link": LINK, "disk": "fsync-2ms", "quiet_us": SECOND}
 SHAPE_OF = {"leader_cut": "leader-minority", "follower_cut": "majority", "minority2": "0,1|2,3,4"}
 EARLIER_SEEDS = range(1_000_000, 1_000_003)  # of the cut before the measured one, the same for all trials

@@ -41,7 +41,7 @@ TICKS = {"ci": ("1s", "2s"), "default": ("500ms", "1s", "2s", "4s"), "full": ("2
 LIMITS = {"ci": (2, 5), "default": (2, 3, 5, 10), "full": (1, 2, 3, 5, 7, 10, 15)}
 SEEDS = {"ci": 3, "default": 6, "full": 40}
 MEASURED_CUT, MEASURED_PHASE = "10s", "1.7s"  # those cuts came so late in a tick: their leaders served for 10.5 s
-BASE: dict[str, Any] = {"link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 214_000},
+BASE: dict[str, Any] = {"link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 200_200},
                         "disk": "fsync-2ms", "quiet_us": SECOND}
 # (variant, whether the cut is of 10 s) -> measure -> seconds; reference/real_servers.md and its index.json (medians of 3 runs), tickTime 2 s, syncLimit 5.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {

@@ -232,8 +232,8 @@ def test_the_interval_of_a_median_covers_95_in_100(count: int) -> None:
 
 # ---- the first retransmission ---------------------------------------------------------------------------------------------------------
 def test_the_first_retransmission_time_out_is_a_field_of_the_link() -> None:
-    """What is sent into a 10 s cut at its beginning goes out again after 12.6 s with 200 ms, after 13.5 s with 214 ms."""
-    assert (retransmission_at(0, 10_000_000), retransmission_at(0, 10_000_000, 214_000)) == (12_600_000, 13_482_000)
+    """What is sent into a 10 s cut at its beginning goes out again after 13.1 s with 200 ms, after 19.2 s with 300 ms."""
+    assert (retransmission_at(0, 10_000_000), retransmission_at(0, 10_000_000, 300_000)) == (13_056_000, 19_200_000)
     base = {"policy": "zookeeper", "nodes": 3, "duration_us": 6_000_000, "quiet_us": 0, "faults": [{"shape": "0|1,2", "at_us": 2_000_000, "for_us": 2_000_000}]}
     plain, same, slow = (from_dict({**base, "link": {"floor_us": 100, **more}}) for more in ({}, {"rto_us": 200_000}, {"rto_us": 900_000}))
     assert plain.digest() == same.digest() != slow.digest()

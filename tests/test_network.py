@@ -18,10 +18,17 @@ from capray.links import Link
 from capray.network import CLIENT_LANE, CONNECTED, DISCONNECTED, FAULT, REFUSED, Network
 from capray.replica import RESPONSE
 from capray.scenario import Scenario
-from capray.tcp import GIVE_UP_US, WINDOW_BYTES
+from capray.tcp import GIVE_UP_US, WINDOW_BYTES, redial_at, retransmission_at, runs_out
 
 MS, S = 1_000, 1_000_000
 NOTICES = {CONNECTED: "connected", DISCONNECTED: "disconnected", REFUSED: "refused"}
+
+
+class Booted(Network):
+    """All hosts booted at time 0, from which their kernels' jiffies count: 1 s is jiffy 250."""
+
+    def _boot(self, host: int) -> int:
+        return 0
 
 
 class Story:
@@ -31,7 +38,7 @@ class Story:
         link = Link(latency=Constant(MS), transport=transport, loss=loss, duplication=duplication)  # type: ignore[arg-type]
         self.queue: list[Any] = []
         scenario = Scenario(policy="abd", nodes=nodes, link=link, cut_mode=cut_mode, duration_us=end)
-        self.net = Network(scenario.resolved(), 1, self.queue)
+        self.net = Booted(scenario.resolved(), 1, self.queue)
         self.arrived: list[tuple[int, int, int, str]] = []
         self.node_faults: list[tuple[int, int, str]] = []
         self.counter = 0
@@ -105,20 +112,50 @@ def test_hold_delivers_everything_right_after_heal(transport: str) -> None:
 
 
 def test_tcp_delivers_everything_at_the_next_retransmission() -> None:
-    """Sent at 10 s - 300 us and unanswered since: tried again 0.2, 0.6, 1.4 and 3.0 s later, and 3.0 s is the first after heal."""
+    """Sent at 10 s - 300 us and unanswered since, by its next segment after the first time-out: tried again .2, .4, .8, 1.6 and 3.2 s later, each try some ms late;
+    that is the first after heal."""
     story, arrived = across_a_cut("tcp", "tcp")
-    again = 13 * S - 300 + MS
+    again = 13_280 * MS + MS
     assert arrived == [(again, "under way"), (again, "into the cut"), (20 * S + MS, "after heal")]
     assert story.touched() == {"delayed": 2} and story.net.dropped == {}
 
 
-@pytest.mark.parametrize("heal_ms, again_ms", [(100, 200), (200, 200), (201, 600), (700, 1400), (1500, 3000), (5000, 6200), (12601, 25400), (30000, 51000)])
-def test_the_retransmission_time_out_doubles(heal_ms: int, again_ms: int) -> None:
+@pytest.mark.parametrize("heal_ms, again_ms", [(100, 204), (204, 204), (205, 408), (700, 824), (1500, 1656), (2000, 3288), (5000, 6680), (12601, 13336),
+                                                (30000, 52248)])
+def test_the_retransmission_time_out_doubles_after_a_loss_probe(heal_ms: int, again_ms: int) -> None:
+    """RFC 6298, 5.5: "The host MUST set RTO <- RTO * 2"; before it, RFC 8985, 7.1: a lone segment is probed once.  So on the wire of a Linux 6.18 (250 Hz):
+    .208, .416, .84, 1.67, 3.3 to 3.5, 6.7 to 6.9, 13.4 to 13.5, 26.5 to 27.5 and 55 s after the sending."""
     story = Story()
     cut = story.begin(S, shape="halves")
     story.send(S, 0, 1, "m")
     story.end(S + heal_ms * MS, cut)
     assert story.run(100 * S) == [(S + again_ms * MS + MS, 1, 0, "m")]
+
+
+def test_with_more_in_flight_the_first_segment_is_not_probed() -> None:
+    """tcp_output.c, tcp_schedule_loss_probe: the probe is of the last segment; the first waits for its time-out, .2, then .4, .8, ... s."""
+    story = Story()
+    cut = story.begin(S, shape="halves")
+    story.send(S, 0, 1, "m")
+    story.send(S + 199 * MS, 0, 1, "n")
+    story.end(S + 205 * MS, cut)
+    assert story.run(100 * S) == [(S + 632 * MS + MS, 1, 0, "m"), (S + 632 * MS + MS, 1, 0, "n")]
+
+
+@pytest.mark.parametrize("pause_ms, late_ms", [(4, 4), (248, 4), (252, 32), (2012, 32), (2016, 256), (16_124, 256), (16_128, 2048), (120_000, 2048)])
+def test_a_kernels_timer_ends_late_by_the_grain_of_its_wheel_at_most(pause_ms: int, late_ms: int) -> None:
+    """kernel/time/timer.c, its table for HZ 250: level 1 from 252 ms, "Granularity 32 ms", level 2 from 2016 ms 256 ms, level 3 from 16128 ms 2048 ms;
+    "a timer does not fire early"."""
+    starts = [start + boot for start in range(0, 4 * S, 37_003) for boot in (0, 5_001)]
+    late = [runs_out(start, pause_ms * MS, 5_001) - start - pause_ms * MS for start in starts]
+    assert min(late) > 0 and 0.8 * late_ms * MS < max(late) <= late_ms * MS
+
+
+def test_hosts_booted_at_different_times_retransmit_at_different_times() -> None:
+    scenario = Scenario(policy="abd", nodes=3, duration_us=S).resolved()
+    boots = [Network(scenario, seed, [])._boot(host) for seed in (1, 2) for host in range(3)]
+    assert len(set(boots)) == 6
+    assert len({retransmission_at(S, 50 * S, boot=boot) for boot in boots}) > 1 < len({redial_at(S, 50 * S, boot) for boot in boots})
 
 
 def test_what_is_sent_after_heal_waits_behind_the_retransmission() -> None:
@@ -129,11 +166,11 @@ def test_what_is_sent_after_heal_waits_behind_the_retransmission() -> None:
     story.end(8 * S, cut)
     story.send(9 * S, 0, 1, "healed, but behind")
     story.send(9 * S, 2, 1, "another connection")
-    story.send(14 * S, 0, 1, "after")
-    again = S + 12_600 * MS + MS
+    story.send(15 * S, 0, 1, "after")
+    again = S + 13_080 * MS + MS
     assert story.run(60 * S) == [
         (9 * S + MS, 1, 2, "another connection"), (again, 1, 0, "cut 0"), (again, 1, 0, "cut 1"), (again, 1, 0, "cut 2"),
-        (again, 1, 0, "healed, but behind"), (14 * S + MS, 1, 0, "after")]
+        (again, 1, 0, "healed, but behind"), (15 * S + MS, 1, 0, "after")]
     assert story.touched() == {"delayed": 4}
 
 
@@ -141,10 +178,10 @@ def test_a_second_cut_before_the_retransmission_holds_the_message_on() -> None:
     story = Story()
     first = story.begin(S, shape="0|1,2")
     story.send(S, 0, 1, "m")
-    story.end(2 * S, first)  # next try 2.4 s
-    second = story.begin(2_300 * MS, shape="0|1,2")
-    story.end(3 * S, second)  # next try 4 s
-    assert story.run(60 * S) == [(4 * S + MS, 1, 0, "m")]
+    story.end(1_700 * MS, first)  # next try 1.824 s
+    second = story.begin(1_800 * MS, shape="0|1,2")
+    story.end(3 * S, second)  # next try 4.288 s
+    assert story.run(60 * S) == [(4_288 * MS + MS, 1, 0, "m")]
     assert story.touched(0) == {"delayed": 1}
 
 
@@ -209,7 +246,9 @@ def test_a_tcp_sender_whose_acknowledgements_are_cut_goes_on_to_the_window_or_it
     assert [what for *_, what in story.run(5 * S)] == ["fits", "in time"][:1 + (size == 1)]
     story.end(6 * S + 1, cut)
     story.send(10 * S, 0, 1, "acknowledged again", size=WINDOW_BYTES)
-    assert story.run(20 * S) == [(2 * S + after + 6200 * MS + MS, 1, 0, "too much"), (10 * S + MS, 1, 0, "acknowledged again")]
+    again = retransmission_at(2 * S + after, 6 * S + 1, alone=True)
+    assert 8 * S < again < 9 * S
+    assert story.run(20 * S) == [(again + MS, 1, 0, "too much"), (10 * S + MS, 1, 0, "acknowledged again")]
     assert story.touched() == {"delayed": 1}
 
 
@@ -235,7 +274,7 @@ def test_what_one_cut_left_unacknowledged_does_not_fill_the_window_of_the_next()
 
 # ---- connections ----------------------------------------------------------------------------------------------------------------------
 def test_close_in_a_cut_loses_what_the_peer_sends_but_not_what_was_sent() -> None:
-    """Linux tcp_close(): the system of a closed socket goes on sending.  Both sent at 2 s and try again at 2.2, 2.6, 3.4, 5 s: the peer hears what was sent,
+    """Linux tcp_close(): the system of a closed socket goes on sending.  Both sent at 2 s and try again at 2.2, 2.4, 2.8, 3.6, 5.3 s: the peer hears what was sent,
     and then a FIN and a reset in answer to its own segment at once."""
     story = Story()
     cut = story.begin(S, shape="0|1,2")
@@ -244,7 +283,7 @@ def test_close_in_a_cut_loses_what_the_peer_sends_but_not_what_was_sent() -> Non
     story.net.close(3 * S, 0, 1)
     story.end(4 * S, cut)
     arrived = story.run(60 * S)
-    assert arrived == [(5 * S + MS, 1, 0, "one way"), (5 * S + 2 * MS, 1, 0, "disconnected")] and story.net.dropped == {"closed": 1}
+    assert arrived == [(5_280 * MS + MS, 1, 0, "one way"), (5_280 * MS + 2 * MS, 1, 0, "disconnected")] and story.net.dropped == {"closed": 1}
 
 
 def test_a_fin_alone_is_retransmitted_too() -> None:
@@ -252,7 +291,7 @@ def test_a_fin_alone_is_retransmitted_too() -> None:
     cut = story.begin(S, shape="0|1,2")
     story.net.close(3 * S, 0, 1)
     story.end(4 * S, cut)
-    assert story.run(60 * S) == [(4400 * MS + MS, 1, 0, "disconnected")]  # at 3.2, 3.6, 4.4 s
+    assert story.run(60 * S) == [(4672 * MS + MS, 1, 0, "disconnected")]  # at 3.2, 3.4, 3.8, 4.7 s
     assert story.touched() == {"delayed": 1}
 
 
@@ -263,15 +302,16 @@ def test_what_a_closed_socket_held_follows_its_own_retransmissions_and_a_fin_fol
     story.send(2500 * MS, 0, 1, "second")
     story.net.close(3 * S, 0, 1)
     story.end(10 * S, cut)
-    story.begin(11 * S, shape="0|1,2")  # another cut meets the try of 14.6 s
+    story.begin(11 * S, shape="0|1,2")  # another cut meets the try of 15.4 s
     story.end(20 * S, 1)
-    again = 2 * S + 25_400 * MS + MS
+    again = 28_416 * MS + MS
     assert story.run(60 * S) == [(again, 1, 0, "first"), (again, 1, 0, "second"), (again + 1, 1, 0, "disconnected")] and story.net.dropped == {}
 
 
 def test_a_closed_socket_is_given_up_by_the_retransmission_that_comes_102_2_seconds_after_the_first() -> None:
     """tcp_orphan_retries 8, tcp_model_timeout(): (2^9 - 1) x 200 ms."""
-    for rto_us, last in ((200 * MS, 102_200 * MS), (201 * MS, 51_255 * MS)):
+    for rto_us, last_ms in ((180 * MS, 94_256), (200 * MS, 53_296)):  # their next tries: 188 s and 107 s after the sending
+        last = last_ms * MS
         story = Story()
         story.net.rto_us = rto_us
         cut = story.begin(S, shape="0|1,2")
@@ -312,7 +352,7 @@ def test_what_a_closed_socket_held_is_lost_where_the_other_end_is_closed_too_or_
 
 
 def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the_servers_process_ends() -> None:
-    """What is under way on it goes on at its own tries (2.2, 2.6, 3.4, 5.0 s), whoever closes the pair's connection, and whether there is a new one."""
+    """What is under way on it goes on at its own tries (2.2, 2.4, 2.8, 3.6, 5.3 s), whoever closes the pair's connection, and whether there is a new one."""
     def sent() -> Story:
         story = Story()
         story.begin(S, shape="0|1,2")
@@ -320,12 +360,12 @@ def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the
         story.send(2 * S, 0, 1, "a client's", CLIENT)
         return story
 
-    again = 5 * S + MS
+    again = 5_280 * MS + MS
     for closing, peers in (((0, 1), []), ((1, 0), [])):
         story = sent()
         story.net.close(3 * S, *closing)
         story.net.connect(3 * S + 1, *closing)
-        story.end(3600 * MS, 0)
+        story.end(3700 * MS, 0)
         arrived = story.run(100 * S)
         assert [at for at, *_, what in arrived if what == "a client's"] == [again], arrived
         assert peers == [what for *_, what in arrived if what == "a peer's"] and "connected" in [what for *_, what in arrived]
@@ -333,7 +373,7 @@ def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the
     story.begin(3 * S, kind="crash-process", nodes=(1,))
     story.end(3500 * MS, 1)
     story.net.connect(3500 * MS + 1, 1, 0)
-    story.end(3600 * MS, 0)
+    story.end(3700 * MS, 0)
     assert "a client's" not in [what for *_, what in story.run(100 * S)]
 
 
@@ -351,7 +391,7 @@ def test_close_after_heal_and_before_the_retransmission_still_loses_it_and_a_new
     story = Story()
     cut = story.begin(S, shape="0|1,2")
     story.send(S, 0, 1, "old")
-    story.end(31 * S, cut)  # next try of the old: 52 s
+    story.end(31 * S, cut)  # next try of the old: 53 s
     story.run(32 * S)
     story.net.close(32 * S, 0, 1)
     story.send(32 * S + 1, 0, 1, "new")
@@ -379,8 +419,8 @@ def test_a_send_on_a_closed_connection_dials_and_queues() -> None:
     assert not story.net.connections  # an ordinary connection again
 
 
-@pytest.mark.parametrize("heal_ms, dial_ms", [(500, 1000), (1001, 2000), (2000, 2000), (2001, 3000), (4500, 5000), (5001, 7000), (8000, 11_000),
-                                               (11_001, 19_000), (100_000, 131_000), (132_000, 195_000), (196_000, 259_000)])
+@pytest.mark.parametrize("heal_ms, dial_ms", [(500, 1016), (1017, 2040), (2040, 2040), (2041, 3064), (4500, 5112), (5113, 7128), (8000, 11_288),
+                                               (11_289, 19_480), (100_000, 134_168), (135_000, 199_704), (200_000, 265_240)])
 def test_dialling_into_a_cut_is_tried_after_five_single_seconds_then_backs_off_doubling(heal_ms: int, dial_ms: int) -> None:
     story = Story()
     story.net.close(S - 10 * MS, 0, 1)
@@ -468,7 +508,7 @@ def test_a_crashed_host_shows_only_as_silence_until_it_is_back_and_answers_with_
     story.send(2 * S, 0, 1, "m")
     assert story.run(10 * S) == []
     story.end(10 * S, crash)
-    again = 2 * S + 12_600 * MS
+    again = 15_360 * MS
     assert story.run(20 * S) == [(again + 2 * MS, 0, 1, "disconnected")]
     assert story.touched(crash) == {"delayed": 1} and story.net.dropped == {"closed": 1}
 
@@ -486,7 +526,7 @@ def test_a_host_that_is_back_and_dials_ends_what_was_being_retransmitted_to_it()
     story = Story()
     crash = story.begin(S, kind="crash-host", nodes=(1,))
     story.send(2 * S, 0, 1, "to its former life")
-    story.end(10 * S, crash)  # next try of the segment: 14.6 s
+    story.end(10 * S, crash)  # next try of the segment: 15.4 s
     story.net.connect(10 * S + MS, 1, 0)
     assert [what for *_, what in story.run(100 * S)] == ["connected", "connected"] and story.net.dropped == {"closed": 1}
 

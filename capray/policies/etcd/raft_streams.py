@@ -17,9 +17,10 @@ from typing import Any
 from capray.policies.etcd.raft_messages import Attach, Attached, LinkHeartbeat
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Message, Replica
+from capray.tcp import grain_us
 
 SYN_RETRY_US = 1_000_000  # tcp(7): the first retransmission of a SYN
-TIMER_LATE_US = 64_000  # Linux's timer wheel: a timer of 0.5 to 4 s runs out up to 64 ms late (kernel/time/timer.c, HZ 1000, level 2)
+TIMER_LATE_US = grain_us(SYN_RETRY_US)  # a kernel's timer of 1 s ends so late at most
 LINK_HEARTBEAT, ATTACHED = LinkHeartbeat(), Attached()
 NOT_DIALLING = 1 << 62
 NO_WRITER, LOST_WRITER, WRITER = range(3)  # a stream to a peer: none; one that is gone without this member's knowing; one that works

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from capray.policies.zookeeper.zab_messages import FOLLOWING, LEADING, LOOKING, Notification
 from capray.policies.zookeeper.zab_peer import QuorumPeer
+from capray.tcp import JIFFY_US, RTO_FIRST_US, RTO_MAX_US, grain_us
 
-RTO_FIRST_US = 200_000  # RFC 6298 with Linux's TCP_RTO_MIN; a server does not know the link's (link.rto_us adds a round trip)
-RTO_MAX_US = 120_000_000
+RTO_US = RTO_FIRST_US + JIFFY_US  # Linux adds the smoothed round trip to its least time-out, in whole jiffies; a server does not know the link's
 SILENT_DIAL_US = 900_000  # a dial in place of a retransmission: ended before the system's own second SYN, 1 s after the first
 
 
@@ -71,10 +71,11 @@ class Channels:
             self.peer.send(to, channel.last)
 
     def _retransmit(self, to: int, channel: Channel) -> None:
-        """The pause doubles, as TCP's time-out does."""
-        channel.pause_us = min(2 * channel.pause_us, RTO_MAX_US) or RTO_FIRST_US
-        now = min(channel.pause_us, SILENT_DIAL_US)
-        channel.rest_us = channel.pause_us - now
+        """The pause doubles, as TCP's time-out does, and ends as late as a kernel's timer does."""
+        channel.pause_us = min(2 * channel.pause_us, RTO_MAX_US) or RTO_US
+        lasts = channel.pause_us + self.peer.stream.below(grain_us(channel.pause_us))
+        now = min(lasts, SILENT_DIAL_US)
+        channel.rest_us = lasts - now
         self._dial(to, channel)
         self.peer.set_timer(("dial", to), now)
 
