@@ -20,7 +20,7 @@ from capray.tcp import GIVE_UP_US, WHEEL_US, WINDOW_BYTES, Connection, Orphan, o
 class Transport(Lanes):
     """What carries messages in one trial, under the cuts and crashes of the moment."""
 
-    __slots__ = ("bytes", "connections", "cut_messages", "cut_mode", "cuts", "dead", "down", "end", "epochs", "extra", "irregular", "messages",
+    __slots__ = ("boots", "bytes", "connections", "cut_messages", "cut_mode", "cuts", "dead", "down", "end", "epochs", "extra", "irregular", "messages",
                  "notices", "orphaned", "orphans", "rows", "waiting", "windows")
 
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
@@ -41,6 +41,7 @@ class Transport(Lanes):
         self.bytes = 0
         self.cut_messages = 0
         self.notices = 0
+        self.boots: dict[int, int] = {}  # host -> how long it had been up at time 0
         self.orphans: dict[int, Orphan] = {}  # what closed sockets still held
         self.orphaned = 0
 
@@ -359,7 +360,10 @@ class Transport(Lanes):
 
     def _boot(self, host: int) -> int:
         """How long a host had been up at virtual time 0, as far as its kernel's timers tell: modulo their coarsest grain."""
-        return Stream(self.seed, "boot", host).below(WHEEL_US)
+        boot = self.boots.get(host, -1)
+        if boot < 0:
+            boot = self.boots[host] = Stream(self.seed, "boot", host).below(WHEEL_US)
+        return boot
 
     def _alone(self, sent: list[Entry]) -> bool:
         """Whether the first of these (a FIN, if there are none) was alone under way when its first time-out came."""

@@ -24,21 +24,15 @@ MS, S = 1_000, 1_000_000
 NOTICES = {CONNECTED: "connected", DISCONNECTED: "disconnected", REFUSED: "refused"}
 
 
-class Booted(Network):
-    """All hosts booted at time 0, from which their kernels' jiffies count: 1 s is jiffy 250."""
-
-    def _boot(self, host: int) -> int:
-        return 0
-
-
 class Story:
-    """A network, and what arrives."""
+    """A network, and what arrives.  All hosts booted at time 0, from which their kernels' jiffies count: 1 s is jiffy 250."""
 
     def __init__(self, cut_mode: str = "tcp", transport: str = "tcp", nodes: int = 3, loss: float = 0.0, duplication: float = 0.0, end: int = 2000 * S) -> None:
         link = Link(latency=Constant(MS), transport=transport, loss=loss, duplication=duplication)  # type: ignore[arg-type]
         self.queue: list[Any] = []
         scenario = Scenario(policy="abd", nodes=nodes, link=link, cut_mode=cut_mode, duration_us=end)
-        self.net = Booted(scenario.resolved(), 1, self.queue)
+        self.net = Network(scenario.resolved(), 1, self.queue)
+        self.net.boots = dict.fromkeys(range(nodes), 0)
         self.arrived: list[tuple[int, int, int, str]] = []
         self.node_faults: list[tuple[int, int, str]] = []
         self.counter = 0
