@@ -40,7 +40,8 @@ TICK, LIMIT = "2s", 5  # zoo_sample.cfg 3.8
 TICKS = {"ci": ("1s", "2s"), "default": ("500ms", "1s", "2s", "4s"), "full": ("250ms", "500ms", "1s", "2s", "3s", "4s", "6s")}
 LIMITS = {"ci": (2, 5), "default": (2, 3, 5, 10), "full": (1, 2, 3, 5, 7, 10, 15)}
 SEEDS = {"ci": 3, "default": 6, "full": 40}
-MEASURED_CUT, MEASURED_PHASE = "10s", "1.7s"  # those cuts came so late in a tick: their leaders served for 10.5 s
+MEASURED_CUT = "10s"
+MEASURED_PHASE = {"tick_phase": "1.7s", "tick_phase_width": "0.5s"}  # those cuts came 1.5 to 2 s after a tick (experiments/real_servers.py)
 BASE: dict[str, Any] = {"link": {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 200_200},
                         "disk": "fsync-2ms", "quiet_us": SECOND}
 # (variant, whether the cut is of 10 s) -> measure -> seconds; reference/real_servers.md and its index.json (medians of 3 runs), tickTime 2 s, syncLimit 5.
@@ -101,7 +102,7 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
         grids.append(Grid(nodes=(5,), durations=cuts(given, tick, limit), labels=tuple(labels)))
         if (duration_us(tick), limit) == (duration_us(TICK), LIMIT) and not given.cut:
             measured = {f"{variant}, as measured": SHAPES[variant] for variant in given.variant}
-            settings = {**settings, "tick_phase": MEASURED_PHASE}
+            settings = {**settings, **MEASURED_PHASE}
             variants += [Variant(label=label, policy="zookeeper", shape=shape, settings=settings) for label, shape in measured.items()]
             grids.append(Grid(nodes=(5,), durations=(MEASURED_CUT,), labels=tuple(measured)))
     name = "zookeeper-minority" if given.scale == "default" else f"{given.scale}-zookeeper-minority"

@@ -31,8 +31,8 @@ from capray.policies.zookeeper.zab_messages import (
 from capray.replica import SEND, SET_TIMER
 
 
-def said(server: ZooKeeper, kind: type[Any]) -> list[tuple[int, Any]]:
-    """The messages of one kind that it has sent since it was last asked, and to whom."""
+def said(server: ZooKeeper, kind: type[Any] | tuple[type[Any], ...]) -> list[tuple[int, Any]]:
+    """The messages of one kind, or of several, that it has sent since it was last asked, and to whom."""
     return [(effect[1], effect[2]) for effect in taken(server) if effect[0] == SEND and isinstance(effect[2], kind)]
 
 
@@ -141,6 +141,52 @@ def test_a_new_leaders_history_is_acknowledged_when_it_is_on_disk() -> None:
     kinds = [(effect[0], effect[1]) for effect in taken(server)]
     assert server.current == 2 and kinds.index((4, ("current", 2))) < kinds.index((SEND, 1))
     assert server.db.done == 0 and not server.serving  # committed with UPTODATE
+
+
+def test_a_late_learner_is_sent_what_is_outstanding_before_new_leader() -> None:
+    """LearnerHandler.syncFollower ends with startForwarding, which queues "a proposal for each outstanding" one; then NEWLEADER is queued."""
+    server = broadcasting()
+    write(server, 1, "a")
+    taken(server)
+    for message in (FollowerInfo(1), AckEpoch(1, -1, make_zxid(1, 1))):
+        server.on_message(3, message)
+    told = [message for to, message in said(server, (Diff, Proposal, NewLeader)) if to == 3]
+    assert [type(message) for message in told] == [Diff, Proposal, NewLeader] and told[1].value == "a"
+
+
+def in_step(**settings: Any) -> ZooKeeper:
+    """Node 0, which has acknowledged the NEWLEADER of node 1 with one proposal that was outstanding."""
+    server = alone(3, **settings)
+    server.on_start()
+    server.elected(1)
+    for message in (LeaderInfo(1), Diff(1, tuple(history((1, 1)))), *history((1, 2)), NewLeader(1)):
+        server.on_message(1, message)
+    return server
+
+
+def test_what_is_outstanding_is_logged_with_new_leader_and_committed_later() -> None:
+    """ZOOKEEPER-3911: "make sure sync the uncommitted logs before commit them (ACK NEWLEADER)"; from then on the socket times out after syncLimit."""
+    server = in_step()
+    assert [message.zxid for _, message in said(server, Ack)] == [make_zxid(1), make_zxid(1, 2)]
+    assert server.learner is not None and server.learner.socket.limit_us == 5 * 2 * SECOND
+    server.on_message(1, UpToDate(1))
+    assert (server.db.done, len(server.db.log)) == (1, 2)
+    server.on_message(1, Commit(make_zxid(1, 2)))
+    assert server.db.done == 2
+
+
+@pytest.mark.parametrize(("fails", "next_comes", "joins"), [(True, False, False), (True, True, True), (False, False, True)])
+def test_a_learner_fails_on_a_commit_before_up_to_date(fails: bool, next_comes: bool, joins: bool) -> None:
+    """ZOOKEEPER-4394: "NullPointerException when follower receives COMMIT after replying NEWLEADER ack in syncWithLeader() ... if the corresponding PROPOSAL has
+    been processed and removed from the packetsNotCommitted during the follower process NEWLEADER".  (Own runs of 3.8.0: 7 of some 60 learners that joined;
+    they were back 20 to 300 ms later.)"""
+    server = in_step(fails_on_early_commit=fails)
+    if next_comes:
+        server.on_message(1, *history((1, 3)))
+    server.on_message(1, Commit(make_zxid(1, 2)))
+    server.on_message(1, UpToDate(1))
+    assert server.serving is joins and server.state == (FOLLOWING if joins else LOOKING)
+    assert server.db.done == (2 if joins else 0)
 
 
 # ---- phase 3: broadcast -----------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ class ZooKeeperSettings(Settings, frozen=True, kw_only=True):
             "stands for one that has led for long; by choice"
         ),
     ] = None
+    tick_phase_width_us: Annotated[
+        int, Meta(description="where tick_phase is given: it is drawn for each trial, up to so much later; microseconds; 0, by choice")
+    ] = 0
     init_limit: Annotated[
         int, Meta(description="initLimit: ticks in which a follower must have connected to its leader and be in step; 10, zoo_sample.cfg 3.8")
     ] = 10
@@ -65,6 +68,19 @@ class ZooKeeperSettings(Settings, frozen=True, kw_only=True):
     commit_log_count: Annotated[
         int, Meta(description="committed transactions that a leader keeps to send as DIFF; 500, zookeeper.commitLogCount 3.8")
     ] = 500
+    txn_log_sync: Annotated[
+        bool,
+        Meta(
+            description="whether a leader also reads its newest log file to send DIFF; true, as zookeeper.snapshotSizeFactor 3.8, 0.33, does (negative: false)"
+        ),
+    ] = True
+    fails_on_early_commit: Annotated[
+        bool,
+        Meta(
+            description="a learner that hears between NEWLEADER and UPTODATE that a proposal sent before them is committed fails, unless another proposal came "
+            "meanwhile, and looks for its leader anew (NullPointerException in Learner.syncWithLeader, ZOOKEEPER-4394, mended in 3.9.3); true, as 3.8.0 does"
+        ),
+    ] = True
     read_mode: Annotated[
         Literal["local", "sync"],
         Meta(description="local: the connected server answers at once; sync: sync() before each read; local, the client library's getData"),
@@ -99,6 +115,8 @@ class ZooKeeperSettings(Settings, frozen=True, kw_only=True):
                 found.append(str(wrong(upper, show_us(top), f"at least {lower}, {show_us(bottom)}")))
         if self.tick_phase_us is not None and not 0 <= self.tick_phase_us < self.tick_time_us:
             found.append(str(wrong("tick_phase", show_us(self.tick_phase_us), f"a duration below tick_time, {show_us(self.tick_time_us)}")))
+        if not 0 <= self.tick_phase_width_us <= self.tick_time_us:
+            found.append(str(wrong("tick_phase_width", show_us(self.tick_phase_width_us), f"a duration up to tick_time, {show_us(self.tick_time_us)}")))
         return found
 
     def granted_session_timeout_us(self) -> int:

@@ -178,14 +178,14 @@ class Leader:
 
     # ---- phase 2: synchronisation -------------------------------------------------------------------------------------------------------
     def _synchronize(self, handler: LearnerHandler) -> None:
-        """DIFF, TRUNC or SNAP, then NEWLEADER, then what is outstanding; from now on it gets every proposal."""
+        """DIFF, TRUNC or SNAP, then what is outstanding (startForwarding), then NEWLEADER; from now on it gets every proposal."""
         db = self.peer.db
         history = db.done if self.phase == BROADCAST else len(db.log)
         handler.stage = SYNCHRONIZING
         self.peer.send(handler.sid, db.sync_plan(self.epoch, handler.zxid, history))
-        self.peer.send(handler.sid, NewLeader(self.epoch))
         for txn in db.log[history:]:
             self.peer.send(handler.sid, txn)
+        self.peer.send(handler.sid, NewLeader(self.epoch))
         self.forwarding.append(handler)
 
     def _on_new_leader_ack(self, sid: int) -> None:
@@ -219,8 +219,10 @@ class Leader:
         """Count ticks from now; in a cluster's first epoch from a little earlier (`tick_phase`)."""
         phase = 0
         if self.epoch == 1:
-            given = self.peer.settings.tick_phase_us
-            phase = self.peer.stream.below(self.tick_us) if given is None else given
+            given, width = self.peer.settings.tick_phase_us, self.peer.settings.tick_phase_width_us
+            if given is None:
+                given, width = 0, self.tick_us
+            phase = (given + self.peer.stream.below(width)) % self.tick_us if width else given
         half = self.tick_us // 2
         self.skip = phase < half
         self.peer.set_timer("tick", half - phase % half)

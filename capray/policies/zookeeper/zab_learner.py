@@ -2,8 +2,9 @@
 
 Decides: how a server joins the leader that it elected, what it logs and acknowledges, when it gives the leader up.  May not know: whether the leader
 is reachable: its socket times out after initLimit ticks of silence, and after syncLimit once it is in step.
-Until UPTODATE, proposals and commits that follow NEWLEADER are set aside (packetsNotCommitted, packetsCommitted); afterwards each proposal is logged,
-then acknowledged, and each commit is applied at once, also where this server's own disk is not done with it.
+The leader's outstanding proposals come before NEWLEADER, and are logged with it.  Until UPTODATE, the proposals and commits that follow NEWLEADER are set
+aside (packetsNotCommitted, packetsCommitted); afterwards each proposal is logged, then acknowledged, and each commit is applied at once, also where this
+server's own disk is not done with it.
 A follower that misses a proposal (a network that loses what TCP would not) drops its leader and joins again.
 """
 
@@ -49,6 +50,7 @@ class Learner:
         self.tries = 0
         self.socket = Socket(peer, "follow")
         self.aside: list[Proposal | Commit] = []
+        self.covered = 0  # how many transactions of the log NEWLEADER covers
 
     def start(self) -> None:
         """Connect to the leader."""
@@ -137,11 +139,30 @@ class Learner:
             self.peer.persist(txn, sync=False)
 
     def on_new_leader(self, message: NewLeader) -> None:
-        """All that came before is on disk, with the epoch, before it is acknowledged."""
-        if self.stage == SYNCHRONIZING and message.epoch == self.epoch:
-            self.stage = IN_STEP
-            self.peer.enter_epoch(self.epoch)
-            self.peer.send(self.leader, Ack(make_zxid(self.epoch)))
+        """All that came before is on disk, with the epoch, before it is acknowledged; what is not committed yet is logged behind it."""
+        peer = self.peer
+        if self.stage != SYNCHRONIZING or message.epoch != self.epoch:
+            return
+        self.stage = IN_STEP
+        self.socket.arm(peer.settings.sync_limit * peer.settings.tick_time_us)
+        self.covered = len(peer.db.log)
+        peer.enter_epoch(self.epoch)
+        peer.send(self.leader, Ack(make_zxid(self.epoch)))
+        outstanding = [packet for packet in self.aside if type(packet) is Proposal]
+        self.aside = [packet for packet in self.aside if type(packet) is Commit]
+        for txn in outstanding:
+            if not peer.db.follows(txn.zxid):
+                peer.look()
+                return
+            peer.db.append(txn)
+        self._log(outstanding)
+
+    def _log(self, appended: list[Proposal]) -> None:
+        """Write to disk, all at once, and acknowledge."""
+        for txn in appended:
+            self.peer.persist(txn, sync=txn is appended[-1])
+        for txn in appended:
+            self.peer.send(self.leader, Ack(txn.zxid))
 
     def on_up_to_date(self, message: UpToDate) -> None:
         """A quorum follows: everything that NEWLEADER covered is committed."""
@@ -149,8 +170,7 @@ class Learner:
         if self.stage != IN_STEP or message.epoch != self.epoch:
             return
         self.stage = SERVING
-        self.socket.arm(peer.settings.sync_limit * peer.settings.tick_time_us)
-        peer.db.commit_up_to(len(peer.db.log))
+        peer.db.commit_up_to(self.covered)
         peer.serve(self.epoch)
         aside, self.aside = self.aside, []
         logged = [packet for packet in aside if type(packet) is Proposal]
@@ -162,10 +182,7 @@ class Learner:
             else:
                 peer.look()
                 return
-        for txn in logged:
-            peer.persist(txn, sync=txn is logged[-1])
-        for txn in logged:
-            peer.send(self.leader, Ack(txn.zxid))
+        self._log(logged)
 
     # ---- phase 3: broadcast -----------------------------------------------------------------------------------------------------------
     def on_proposal(self, message: Proposal) -> None:
@@ -181,13 +198,15 @@ class Learner:
             self.aside.append(message)
 
     def on_commit(self, message: Commit) -> None:
-        """Apply it."""
+        """Apply it, or set it aside; 3.8.0's learner fails on one that comes before UPTODATE where no newer proposal is set aside with it."""
         peer = self.peer
         if self.stage == SERVING:
             if peer.db.next_to_commit() == message.zxid:
                 peer.committed(peer.db.commit())
             else:
                 peer.look()
+        elif self.stage == IN_STEP and peer.settings.fails_on_early_commit and not any(type(packet) is Proposal for packet in self.aside):
+            peer.look()
         elif self.stage >= SYNCHRONIZING:
             self.aside.append(message)
 

@@ -4,8 +4,9 @@ LearnerHandler.syncFollower; DSN 2011, section IV.C "synchronization").
 Decides: what is logged, what is applied, and whether a learner gets DIFF, TRUNC or SNAP.  May not know: messages' times, roles, peers.
 The tree holds what a client could read: transactions are applied when they are committed.  (ZooKeeper also replays the uncommitted end of its log
 into memory when it stops serving; nobody can read it there, so the record would show writes that no client could see.)
-Simplified, and why: a learner more than `commit_log_count` transactions behind gets SNAP; ZooKeeper also tries its files on disk, within a third
-of the snapshot's size (zookeeper.snapshotSizeFactor 0.33), which a register workload's small tree never allows.
+A learner more than `commit_log_count` transactions behind gets DIFF from the leader's newest log file, where that reaches back to it: its size is not
+counted (FileTxnIterator.getStorageSize), so snapshotSizeFactor never forbids it, while a file before it, of 64 MiB, is too large for a small tree.
+Real servers 3.8.0 that were 3000 transactions behind got DIFF so.  A process begins a file of its own; one ends after snapCount transactions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from capray.policies.zookeeper.zab_messages import CREATE_SESSION, SET, TRUNCATED, Diff, Proposal, Snap, Trunc, epoch_of, starts_epoch
+
+SNAP_COUNT = 100_000  # zookeeper.snapCount 3.8: transactions in a log file
 
 Applied = Callable[[str, Any, tuple[int, ...], tuple[Any, ...]], None]
 Discarded = Callable[[str, Any, tuple[int, ...]], None]
@@ -27,8 +30,10 @@ def _zxid(txn: Proposal) -> int:
 class Database:
     """Log and tree.  `applied` and `discarded` are told of every change of the tree."""
 
-    def __init__(self, keep: int, applied: Applied, discarded: Discarded) -> None:
+    def __init__(self, keep: int, applied: Applied, discarded: Discarded, on_disk: bool = False) -> None:
         self.keep = keep  # committed transactions kept in memory for DIFF
+        self.on_disk = on_disk  # whether the newest log file serves too
+        self.begun = 0  # the entry of the log with which that file begins
         self.on_applied = applied
         self.on_discarded = discarded
         self.log: list[Proposal] = []  # in order of zxid, each logged on disk or on its way there
@@ -56,8 +61,9 @@ class Database:
         txn = self.log[self.done]
         self.done += 1
         self._apply(txn)
-        if self.done >= 2 * self.keep:
-            self._forget(self.done - self.keep)
+        keep = max(self.keep, SNAP_COUNT) if self.on_disk else self.keep
+        if self.done >= 2 * keep:
+            self._forget(self.done - keep)
         return txn
 
     def commit_up_to(self, count: int) -> None:
@@ -89,6 +95,7 @@ class Database:
             if end < self.done:
                 self._undo(self.log[end])
         del self.log[end:]
+        self.begun = end
         self.done = min(self.done, end)
         self.replayed = min(self.replayed, end)
 
@@ -98,7 +105,7 @@ class Database:
         for txn in self.log[: self.done]:
             if txn.op == SET and txn.zxid > snap.zxid:
                 self.on_discarded(txn.key, txn.value, (txn.zxid,))
-        self.log, self.done, self.replayed, self.floor = [], 0, 0, snap.zxid
+        self.log, self.done, self.replayed, self.begun, self.floor = [], 0, 0, 0, snap.zxid
         self.sessions = dict(snap.sessions)
         before, self.tree = self.tree, fresh
         for key, (zxid, value) in fresh.items():
@@ -119,7 +126,7 @@ class Database:
                 self.truncate(record[1])
             else:
                 numbers[record[0]] = record[1]
-        self.replayed = len(self.log)
+        self.replayed = self.begun = len(self.log)
         return numbers
 
     # ---- synchronisation ------------------------------------------------------------------------------------------------------------
@@ -127,7 +134,7 @@ class Database:
         """How a learner whose last zxid is `peer` gets the first `end` entries of the log, which are committed (or the history of a new
         leader).  The cases in their order are LearnerHandler.syncFollower's."""
         log = self.log
-        start = max(0, end - self.keep)
+        start = max(0, min(end - self.keep, self.begun) if self.on_disk else end - self.keep)
         newest = log[end - 1].zxid if end else self.floor
         oldest = log[start].zxid if start < end else newest
         if peer == newest:
@@ -175,6 +182,7 @@ class Database:
         """Drop the oldest applied transactions from memory."""
         self.floor = self.log[count - 1].zxid
         del self.log[:count]
+        self.begun = max(0, self.begun - count)
         self.done -= count
 
 

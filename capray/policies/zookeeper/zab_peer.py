@@ -31,7 +31,7 @@ class QuorumPeer(Replica, ABC):
         self.current = 0
         self.state = LOOKING
         self.serving = False
-        self.db = Database(settings.commit_log_count, self.applied, self.discarded)
+        self.db = Database(settings.commit_log_count, self.applied, self.discarded, settings.txn_log_sync)
 
     def is_quorum(self, voters: int) -> bool:
         """Whether the servers whose bits are set are a quorum."""
