@@ -9,7 +9,19 @@ import pytest
 
 from capray.checkers.zones import linearizable_register
 from capray.errors import InputError
-from capray.policies.etcd.raft_messages import NONE, Append, AppendResponse, Entry, HardState, Persisted, PreVote, Vote, VoteResponse
+from capray.policies.etcd.raft_messages import (
+    NONE,
+    Append,
+    AppendResponse,
+    Entry,
+    HardState,
+    Heartbeat,
+    Persisted,
+    PreVote,
+    ReadIndex,
+    Vote,
+    VoteResponse,
+)
 from capray.policies.etcd.raft_streams import LINK_HEARTBEAT, WRITER
 from capray.policies.etcd.replica import CONNECTION_LOST, LEADER_CHANGED, NOT_PROPOSED, TIMED_OUT, Etcd
 from capray.policies.etcd.settings import EtcdSettings
@@ -361,6 +373,31 @@ def test_a_read_under_way_fails_when_another_leader_is_elected() -> None:
     link.run_for(6 * S)
     assert (link.replies[first].outcome, link.replies[first].error) == ("fail", LEADER_CHANGED)
     assert link.replies[second].outcome == "ok"
+
+
+def test_a_member_asks_for_its_read_again_when_a_leaders_first_entry_has_been_applied() -> None:
+    """v3_server.go, requestCurrentIndex: "first commit in current term: resending ReadIndex request" (so in the binary of 3.4.23)."""
+    member = alone()
+    member.on_message(1, Append(1, 0, 0, (EMPTY, Entry(1, 1, 1, "x", "a")), 0))
+    member.read(7, "x")
+    assert [(to, message.round) for to, message in sent(member) if isinstance(message, ReadIndex)] == [(1, 1)]
+    member.on_message(1, Heartbeat(1, 1, NONE, 0))
+    assert [(to, message.round) for to, message in sent(member) if isinstance(message, ReadIndex)] == [(1, 2)]
+    member.on_message(1, Heartbeat(1, 2, NONE, 0))  # not a leader's first
+    assert not [message for _, message in sent(member) if isinstance(message, ReadIndex)]
+
+
+@pytest.mark.parametrize(("version", "hint"), [("3.4", (4, 0)), ("3.5", (2, 1))])
+def test_a_refused_append_is_answered_by_a_hint(version: str, hint: tuple[int, int]) -> None:
+    """etcd-io/raft 3.4, handleAppendEntries: "RejectHint: r.raftLog.lastIndex()"; since 3.5 findConflictByTerm: "the guess of the index and term at which the
+    logs agree"."""
+    member = alone(version=version)
+    old = tuple(Entry(term, 1, i, "x", i) for i, term in enumerate((1, 1, 3, 3)))
+    member.on_message(1, Append(3, 0, 0, old, 0))
+    sent(member)
+    member.on_message(2, Append(4, 4, 2, (), 0))
+    refusal = next(message for _, message in sent(member) if isinstance(message, AppendResponse))
+    assert refusal.reject and (refusal.hint, refusal.log_term if version != "3.4" else 0) == hint
 
 
 def test_a_new_leader_confirms_no_read_before_it_has_committed_in_its_term() -> None:

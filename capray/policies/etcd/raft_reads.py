@@ -4,8 +4,9 @@ Decides: which reads a round confirms, when it is asked again or given up.  May 
 A member confirms all its waiting reads by one round at a time: reads that come during a round wait for the next.  The leader notes its commit index,
 makes sure by heartbeats that a quorum still takes it for the leader, and hands the index back; the member answers once it has applied so far.
 A leader that has not yet committed an entry of its own term keeps such requests until it has.
-A round without an answer is asked again each `read_index_retry`; it fails after the request timeout, or at once when another leader is
-elected ("etcdserver: leader changed").  So a read that waited a round for its own round fails after one to two request timeouts.
+A round without an answer is asked again each `read_index_retry`, and when a leader's first entry has been applied here; it fails after the request timeout, or at once when another leader is
+elected ("etcdserver: leader changed").  Each asking has a number of its own, as since 2026 (etcd-io/etcd pull request 21399; with one number for all of
+a round's, a paused member could read stale: issue 20418).  So a read that waited a round for its own round fails after one to two request timeouts.
 """
 
 from __future__ import annotations
@@ -104,6 +105,12 @@ class Reads(Replication):
         self.round += 1
         self.set_timer("read-retry", self.settings.read_index_retry_us)
         self.on_read_index(self.node, ReadIndex(self.round))
+
+    def first_commit(self) -> None:
+        """A leader's empty entry has been applied here: "first commit in current term: resending ReadIndex request" (v3_server.go)."""
+        if self.first_round and not self.read_index:
+            self.round += 1
+            self.on_read_index(self.node, ReadIndex(self.round))
 
     def on_read_index_response(self, src: int, message: ReadIndexResponse) -> None:
         if message.term == self.term or self.admit(src, message):

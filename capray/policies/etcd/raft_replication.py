@@ -3,7 +3,8 @@
 Decides: what a leader sends to whom, what a follower takes over, when an entry is committed, when the log is compacted.
 May not know: what an entry means to the store, clients.
 A leader writes its own log while its followers write theirs (thesis, 10.2.1), and counts itself once it is on disk.  A follower answers an
-append when it is on disk.  Refusals carry a hint by term, as since etcd 3.5.
+append when it is on disk.  Refusals carry a hint: by term since etcd 3.5, before it the last index, so that a log which ends in entries of an old term is
+probed back one by one.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Replication(Elections):
         progress = self.progress[src]
         progress.active = True
         if message.reject:
-            hint = self.log.find_by_term(message.hint, message.log_term)
+            hint = self.log.find_by_term(message.hint, message.log_term) if self.settings.hints_by_term else message.hint
             if progress.refused(message.index, hint):
                 if progress.state == REPLICATE:
                     progress.become_probe()
@@ -251,7 +252,7 @@ class Replication(Elections):
             self.answer(src, AppendResponse(self.term, self.commit))
             return
         if not self.log.matches(message.index, message.log_term):
-            hint = self.log.find_by_term(message.index, message.log_term)
+            hint = self.log.find_by_term(message.index, message.log_term) if self.settings.hints_by_term else self.log.last
             self.answer(src, AppendResponse(self.term, message.index, True, hint, max(0, self.log.term(hint))))
             return
         end = message.index + len(message.entries)

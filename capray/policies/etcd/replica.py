@@ -219,6 +219,8 @@ class Etcd(Reads):
     # ---- the store -------------------------------------------------------------------------------------------------------------------
     def apply(self, index: int, entry: Entry) -> None:
         if entry.node == NONE:
+            if not self.replaying:
+                self.first_commit()
             return
         if entry.request == PUBLISH:
             if entry.node == self.node and entry.value == self.published and not self.replaying:

@@ -18,7 +18,8 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
     """What an etcd member is started with."""
 
     version: Annotated[Literal["3.4", "3.5", "3.6"], Meta(description=
-        "release whose defaults hold where they differ: pre_vote (off in 3.4, on since 3.5) and snapshot_count (100000; 10000 since 3.6); "
+        "release whose defaults hold where they differ: pre_vote (off in 3.4, on since 3.5), snapshot_count (100000; 10000 since 3.6), and "
+        "hints of refused appends (by term since 3.5); "
         "the measured runs are of 3.4.23")] = "3.4"
     read_consistency: Annotated[Literal["linearizable", "serializable"], Meta(description=
         "linearizable: by ReadIndex; serializable: from the local store, may be stale; etcd API, RangeRequest.serializable, off")] = "linearizable"
@@ -70,6 +71,11 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
     def asks_first(self) -> bool:
         """Whether pre-vote is on."""
         return self.version != "3.4" if self.pre_vote is None else self.pre_vote
+
+    @property
+    def hints_by_term(self) -> bool:
+        """Whether a refused append is answered with where the terms may agree (etcd-io/raft's findConflictByTerm, since 3.5), not with the last index."""
+        return self.version != "3.4"
 
     @property
     def entries_between_snapshots(self) -> int:
