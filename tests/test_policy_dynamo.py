@@ -1,4 +1,5 @@
-"""The `dynamo` policy, a sentence of the paper a test (DeCandia et al., SOSP 2007); engines; storms.
+"""The `dynamo` policy, a sentence of the paper a test (DeCandia et al., SOSP 2007; sections 5 and 6 as reprinted in Riak KV's documentation, 2.0,
+learn/dynamo); engines; storms.
 
 Five nodes, one key in each range (`key_number`): k0 on nodes 0 1 2, k1 on 1 2 3, ...; the ring goes 0 1 2 3 4.
 """
@@ -152,6 +153,35 @@ def test_read_repair_updates_nodes_with_stale_versions() -> None:
         ask(link, 0, "read", "k0")
         link.run_for(S)
         assert link.values("k0")[:3] == ["v", held, held]
+
+
+def test_if_too_few_replies_come_within_a_time_bound_the_read_fails() -> None:
+    """5: "(ii) wait for minimum number of required responses, (iii) if too few replies were received within a given time bound, fail the request"."""
+    link = cluster(sloppy_quorum=False, request_timeout_us=S)
+    link.cut([[0, 3, 4], [1, 2]])
+    begun = link.now
+    assert ask(link, 0, "read", "k0") == ("fail", None)
+    assert S <= link.now - begun <= S + 400_000
+    assert ask(link, 1, "read", "k0")[0] == "ok"
+
+
+@pytest.mark.parametrize(("f", "outcome"), [("read", "ok"), ("write", "info")])
+def test_with_r_1_and_w_n_it_is_a_read_engine(f: str, outcome: str) -> None:
+    """6: "a high performance read engine ... R is set to be 1 and W to be N": one replica answers a get; a put needs them all."""
+    link = cluster(client="last-write-wins", sloppy_quorum=False, r=1, w=3)
+    assert ask(link, 0, "write", "k0", "v")[0] == "ok"
+    link.cut([[0], [1, 2, 3, 4]])
+    assert ask(link, 0, f, "k0", None if f == "read" else "w")[0] == outcome
+
+
+def test_a_low_w_leaves_a_window_in_which_a_write_is_on_few_nodes() -> None:
+    """6: "a vulnerability window for durability when a write request is successfully returned to the client even though it has been persisted at only a
+    small number of nodes"; "decreased by increasing W"."""
+    for w, outcome in ((1, "ok"), (2, "info")):
+        link = cluster(client="last-write-wins", sloppy_quorum=False, w=w)
+        link.cut([[0], [1, 2, 3, 4]], mode="drop")
+        assert ask(link, 0, "write", "k0", "v")[0] == outcome
+        assert link.values("k0") == ["v", None, None, None, None]
 
 
 def test_merkle_trees_find_what_neither_hints_nor_reads_brought() -> None:

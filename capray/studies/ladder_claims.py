@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 SECOND = 1_000_000
 AT_US, FOR_US, LOAD_US = 7 * SECOND, 8 * SECOND, 23 * SECOND
 NODES = 5
-LINK = {"floor_us": 500, "latency": {"shape": "exponential", "mean_us": 2000}}
+EXP = {"shape": "exponential", "mean_us": 2000}
+LINK = {"floor_us": 500, "latency": EXP}
 WORKLOAD = {"rate": 10, "keys": 2}
 TAKES_AWAY = {"delete_share": 0.4}  # of what is not a read: removes of elements that were read, or amounts below 0
 
@@ -49,7 +50,7 @@ class Rung(NamedTuple):
 
 
 class FaultColumn(NamedTuple):
-    """One column: what goes wrong.  `group`: healthy, network, crash, pause or clock; `base`: scenario fields."""
+    """One column: what goes wrong.  `group`: healthy, network, crash, rolling, power, pause, clock or drift; `base`: scenario fields."""
 
     name: str
     group: str
@@ -83,9 +84,23 @@ FAULTS = (
         "the leader cut off for 5 s, and the next leader 4 s later",
         {"faults": [_cut("isolate-leader", for_us=5 * SECOND), _cut("isolate-leader", AT_US + 4 * SECOND, 6 * SECOND)]},
     ),
-    FaultColumn("lossy", "network", "5 % of all segments lost", {"link": {**LINK, "loss": 0.05}}),
+    FaultColumn(
+        "lossy",
+        "network",
+        "5 % of all segments lost; where a policy sends datagrams (crdt, abd) 5 % of them lost, 5 % doubled, and they overtake each other",
+        {"link": {**LINK, "loss": 0.05, "duplication": 0.05}},
+    ),
+    FaultColumn(
+        "slow links", "network", "messages take 100 ms in the mean, one in a hundred half a second", {"link": {**LINK, "latency": {**EXP, "mean_us": 100_000}}}
+    ),
     FaultColumn("crash", "crash", "the leader's process crashes, back after 5 s", {"faults": [_stop("crash-process", 5 * SECOND)]}),
     FaultColumn("host crash", "crash", "the leader's host crashes, what was not synced is lost, back after 5 s", {"faults": [_stop("crash-host", 5 * SECOND)]}),
+    FaultColumn(
+        "rolling crash",
+        "rolling",
+        "every host crashes in its turn, one each 1.5 s, what was not synced is lost, back after 1 s",
+        {"faults": [_stop("crash-host", SECOND, (node,), AT_US + 3 * node * SECOND // 2) for node in ALL]},
+    ),
     FaultColumn("power failure", "power", "every host crashes at once, back after 2 s", {"faults": [_stop("crash-host", 2 * SECOND, ALL)]}),
     FaultColumn("pause", "pause", "the leader's process stands still for 5 s", {"faults": [_stop("pause", 5 * SECOND)]}),
     FaultColumn(
@@ -189,6 +204,7 @@ C_EVENTUAL = {
     "clock": Claim("eventual", C_SKEW, True),
     "drift": Claim("eventual", C_SKEW, True),
     "power": Claim("eventual", C_LOG, True),
+    "rolling": Claim("eventual", C_LOG, True),
     "crash": Claim("eventual", C_LOG, True),
 }
 STANDBY_STAYS = ("followers cut", "one-way", "flapping")  # nodes 1 and 2 are cut off: the standby, 3, hears its primary, 0
@@ -233,6 +249,7 @@ RUNGS = (
             "drift": Claim("none", C_SKEW, True),
             "cut + host crash": Claim("none", C_LOG, True),
             "power": Claim("none", C_LOG, True),
+            "rolling": Claim("none", C_LOG, True),
         },
     ),
     Rung(
@@ -245,13 +262,14 @@ RUNGS = (
             "drift": Claim("none", C_SKEW, True),
             "cut + host crash": Claim("none", C_LOG, True),
             "power": Claim("none", C_LOG, True),
+            "rolling": Claim("none", C_LOG, True),
         },
     ),
     Rung(
         "cassandra SERIAL",
         "cassandra",
         {"read_consistency": "SERIAL", "write_consistency": "SERIAL"},
-        {"": Claim(_LIN, C_SERIAL), "cut + host crash": Claim("none", C_LOG, True), "power": Claim("none", C_LOG, True)},
+        {"": Claim(_LIN, C_SERIAL), "cut + host crash": Claim("none", C_LOG, True), "power": Claim("none", C_LOG, True), "rolling": Claim("none", C_LOG, True)},
     ),
     Rung("dynamo, merging", "dynamo", {}, {"": Claim("eventual", DYNAMO_MERGE)}),
     Rung("dynamo, last write wins", "dynamo", {"client": "last-write-wins"}, {"": Claim("eventual", DYNAMO, True)}),

@@ -10,7 +10,8 @@ context.  Replicas keep siblings in either case, so that they converge whatever 
 A put that reaches a node outside the key's preference list is forwarded to the list's first reachable node; one whose coordinator falls silent is
 `info` and not tried again, since it could be applied twice.
 Simplified: one token a node, evenly spaced (the paper's strategy 3 without virtual nodes); every write is synced (the paper's buffered write is an
-option); the write's coordinator is the first of the list, not the one that answered the client's last read fastest.
+option, section 6.1); the write's coordinator is the client's own node where it is in the list, else the first of the list, not the one that answered
+the client's last read fastest (section 5, for the balance of load and for reads of one's own writes: here load is even, and one's own node is fastest).
 """
 
 from __future__ import annotations
