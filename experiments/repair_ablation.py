@@ -33,7 +33,7 @@ CUTS = {
     "full": ("1s", "2s", "5s", "10s", "20s", "43s", "60s", "90s", "120s", "300s"),
 }
 WINDOWS = {"ci": ("10s", "3h"), "default": ("5s", "15s", "30s", "60s", "3h"), "full": ("2s", "5s", "10s", "15s", "30s", "60s", "120s", "300s", "3h")}
-SEEDS = {"ci": 3, "default": 5, "full": 30}
+SEEDS = {"ci": 6, "default": 5, "full": 30}
 AFTER_US, QUIET_US = 20_000_000, 60_000_000
 MEASURES = (("converged_share", 1.0), ("convergence_s", 1e-6), ("divergence_final", 1.0), ("divergence_area", 1.0), ("stale_reads_final", 1.0))
 
@@ -95,7 +95,7 @@ def told(rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:
     for (label, cut), group in points.items():
         for measure, scale in MEASURES:
             found = summarize([value_of(row, measure) for row in group])
-            low, high = (None if x is None else x * scale for x in (found.low, found.high))
+            low, high = (None if x is None else max(0.0, x * scale) for x in (found.low, found.high))  # of what cannot be negative, no bound is
             out.append(
                 {
                     "measure": measure,
@@ -158,7 +158,7 @@ def combinations_figure(lines: list[dict[str, Any]], cuts: tuple[str, ...]) -> g
                         "array": [(line["high"] or line["simulated"]) - line["simulated"] for line in own],
                         "thickness": 1.2,
                         "width": 3,
-                        "arrayminus": [line["simulated"] - max(0.0, line["low"] if line["low"] is not None else line["simulated"]) for line in own],
+                        "arrayminus": [line["simulated"] - (line["low"] if line["low"] is not None else line["simulated"]) for line in own],
                         "color": look.colour,
                     },
                     customdata=[[line["cut"], line["trials"]] for line in own],
@@ -203,7 +203,8 @@ def windows_figure(lines: list[dict[str, Any]], cuts: tuple[str, ...], windows: 
     style(
         figure,
         "Hints alone: replicas that differ for good, by hint window and length of the cut",
-        "share of (key, pair of replicas) after the last reads; hints come 2 s after a write at the earliest, the window counts from the oldest",
+        f"{max(line['trials'] for line in lines)} trials a cell; share of (key, pair of replicas) after the last reads; hints come 2 s after a write at the "
+        "earliest, the window counts from the oldest",
         190 + 46 * len(windows),
         False,
     )

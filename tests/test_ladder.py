@@ -117,11 +117,14 @@ def test_one_trial_that_breaks_a_level_breaks_it_for_the_cell():
     [cell] = cells([row(0), row(1, linearizable="invalid", regular="invalid"), row(2)])
     assert (cell.level, cell.within, cell.verdict) == ("sequential", False, "BROKEN")
     assert cell.as_json()["low"] == "sequential" and cell.as_json()["high"] == "linearizable"
+    told = cell.as_json()["broken"]["linearizable"]
+    assert told["trials"] == 1 and 0.05 < told["share"][0] < 1 / 3 < told["share"][1] < 0.8  # Wilson, 1 of 3
+    assert cell.as_json()["unbroken_below"] == pytest.approx(0.632, abs=1e-3) and "1 of 3" in code(cell)
 
 
 def test_what_one_trial_left_open_is_never_called_valid():
     [cell] = cells([row(0), row(1, linearizable="unknown")])
-    assert (cell.level, cell.within, code(cell)) == ("at least sequential, regular", None, "≥SEQ+REG")
+    assert (cell.level, cell.within, code(cell)) == ("at least sequential, regular", None, "≥SEQ<br>REG")
     assert "budget" in cell.verdict
 
 

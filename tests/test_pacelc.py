@@ -53,6 +53,17 @@ def test_who_is_below_the_bound_of_lipton_and_sandberg_is_not_linearizable(done)
     assert {name: place.measured for name, place in places.items()} == {"etcd": "PC/EC", "cassandra ONE": "PA/EL", "crdt": "PA/EL"}
 
 
+def test_that_no_healthy_trial_broke_a_promise_does_not_contradict_a_published_l(done):
+    place = next(place for place in pacelc.places(done[0]) if place.pattern.name == "cassandra ONE")
+    assert place.within is True and place._replace(broken=0).within is None
+    assert place._replace(worst=place.worst._replace(mean=0.5)).within is False
+
+
+def test_bounds_stay_where_the_measure_can_be(done):
+    shares = [line for line in pacelc.told([*done[0], *({**row, "seed": 9, "stale_share_during": 0.9} for row in done[0])]) if line["measure"] in pacelc.SHARES]
+    assert shares and all(line["low"] is None or 0 <= line["low"] <= line["high"] <= 1 for line in shares)
+
+
 def test_the_page_and_its_figures(done):
     rows, page = done
     assert set(figures(rows)) == {"slopes", "delay", "plane"}

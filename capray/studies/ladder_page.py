@@ -24,7 +24,7 @@ from capray.reporting.table import trials_table
 from capray.store import Results
 from capray.studies.ladder import BUDGET, CHAIN, LEVELS, NONE, Row, commutes, rank
 from capray.studies.ladder_claims import FAULTS, RUNGS
-from capray.studies.ladder_table import Cell, cells
+from capray.studies.ladder_table import Cell, cells, unbroken_below
 from capray.studies.ladder_why import WHY
 
 CODES = {
@@ -59,6 +59,8 @@ MEANING = {
 # By rank: blue to red by way of pale yellow, apart for every kind of colour blindness; none of them is told by colour alone.
 COLOURS = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7e0", "#fee090", "#f4a582", "#b2182b")
 DARK = (0, 6)
+COLUMN, ROW, LEFT, TOP = 58, 44, 210, 200  # pixels
+LINE_LETTERS = 6  # of a cell's text
 
 
 def draw(directory: Path) -> Path:
@@ -124,9 +126,9 @@ def figure(table: Sequence[Cell]) -> go.Figure:
                 drawn.add_annotation(
                     x=cell.fault.name,
                     y=cell.rung.name,
-                    text=code(cell),
+                    text=f"<i>{code(cell)}</i>" if silent(cell) else code(cell),
                     showarrow=False,
-                    font={"size": 10, "color": "white" if rank(cell.level) in DARK else INK},
+                    font={"size": 9, "color": "white" if rank(cell.level) in DARK else INK},
                 )
     broken = [cell for cell in table if cell.within is False]
     drawn.add_trace(
@@ -145,20 +147,34 @@ def figure(table: Sequence[Cell]) -> go.Figure:
         f"causal consistency, REG no stale read, EC the last reads agree;<br>"
         "PRAM each writer's order; sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>"
         "! acknowledged writes lost, or overwritten by "
-        "the past; ≥ a stronger level was left undecided; framed: a promise broken"
+        "the past; ≥ a stronger level was left undecided; <i>k of n</i>: only so many trials were not linearizable; <i>slanted</i>: half or less was "
+        "answered; framed: a promise broken"
     )
-    style(drawn, "Which consistency held in every trial", told, 220 + 38 * len(names), False)
+    style(drawn, "Which consistency held in every trial", told, TOP + 20 + ROW * len(names), False)
     drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
     drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
-    return drawn.update_layout(margin={"l": 210, "t": 200, "b": 20, "r": 60})
+    return drawn.update_layout(width=LEFT + 60 + max(16, len(faults)) * COLUMN, margin={"l": LEFT, "t": TOP, "b": 20, "r": 60})
 
 
 def code(cell: Cell) -> str:
-    """A cell's level in a few letters; `!` where acknowledged writes were lost, or overwritten by the past."""
+    """A cell's level in a few letters; `!` where acknowledged writes were lost, or overwritten by the past; where some trials were linearizable and some not,
+    how many were not."""
     plain = cell.level.removeprefix("at least ")
     parts = [CODES[part] for part in plain.split(", ")]
-    lines = ["+".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
-    return ("≥" if plain != cell.level else "") + "<br>".join(lines) + (" !" if cell.loses or cell.reorders else "")
+    lines = [("≥" if plain != cell.level else "") + parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) < LINE_LETTERS:
+            lines[-1] += f"+{part}"
+        else:
+            lines.append(part)
+    some = cell.broken(CHAIN[0])
+    share = f"<br><span style='font-size:8px'>{some} of {len(cell.rows)}</span>" if 0 < some < len(cell.rows) else ""
+    return "<br>".join(lines) + (" !" if cell.loses or cell.reorders else "") + share
+
+
+def silent(cell: Cell) -> bool:
+    """Whether so little was answered in the fault that what held there says less: half, or less."""
+    return cell.answered is not None and cell.answered <= 0.5
 
 
 def hover(cell: Cell | None) -> str:
@@ -170,7 +186,8 @@ def hover(cell: Cell | None) -> str:
         f"held in all {len(cell.rows)} trials: {cell.level}",
         f"promised: {cell.claim.words}: {cell.verdict}",
     ]
-    told += [f"{name} broken in {count}" for name in LEVELS if (count := sum(row.get(f"holds_{name}") == "invalid" for row in cell.rows))]
+    told += [] if cell.answered is None else [f"answered in the fault: {cell.answered:.2f}"]
+    told += [f"{name} broken in {count}" for name in LEVELS if (count := cell.broken(name))]
     return "<br>".join(told)
 
 
@@ -179,15 +196,15 @@ def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Ce
     unknown = sum(row.get(f"holds_{name}", "unknown") == "unknown" for row in rows for name in LEVELS)
     untouched = sum(row.get("fault_touched_nothing") is True for row in rows)
     few = min(len(cell.rows) for cell in table)
-    chance = f"here below {3 / few:.2g}" if few > 3 else "which says nothing with so few"
     return (
         "<section id=reading><h2>How to read it</h2><p>Every line's policy met every column's fault, five nodes, two keys, "
         "ten operations a second and node; each "
         "whole history, last reads included, was "
         "judged level by level. A cell is the strongest level that held in <b>every</b> trial: one violation is a proof, and its trial can be "
         "replayed. That a level held says only that "
-        f"so many trials ({few} or more a cell) did not break it: with n trials and no violation, the chance of one a trial is below 3/n with 95 % "
-        f"confidence (the rule of three), {chance}. A verdict that ran out of its budget ({BUDGET} configurations) is unknown, never valid: "
+        f"so many trials ({few} or more a cell) did not break it: with n trials and no violation, the chance of one a trial is below 1 - 0.05^(1/n) with "
+        f"95 % confidence (about 3/n, the rule of three): here below {unbroken_below(few):.2g}. A verdict that ran out of its "
+        f"budget ({BUDGET} configurations) is unknown, never valid: "
         f"{unknown} of {len(rows) * len(LEVELS)} verdicts; such a cell says "
         f"<i>at least</i> (&ge;). In {untouched} of {len(rows)} trials some fault touched no message. "
         f"What is promised, with its source, stands beside what was measured below.</p><p class=faint>Command: "
@@ -198,7 +215,7 @@ def reading(manifest: Mapping[str, Any], rows: Sequence[Row], table: Sequence[Ce
 def matrix(drawn: go.Figure) -> str:
     return (
         f"<section id=ladder><h2>The table</h2><div class=scroll><div class=plot id='fig-ladder' data-figure='data-ladder' "
-        f"style='height:{drawn.layout.height}px;min-width:1250px'></div></div>"
+        f"style='height:{drawn.layout.height}px;width:{drawn.layout.width}px'></div></div>"
         f"{embedded('data-ladder', drawn.to_json())}</section>"
     )
 
@@ -257,15 +274,13 @@ def lines(table: Sequence[Cell]) -> str:
 def _line(cell: Cell, source: int) -> str:
     by_rank = sorted(cell.rows, key=lambda row: row["rank"])
     low, high = by_rank[-1]["level"], by_rank[0]["level"]
-    shares = [row["availability_during"] if row["availability_during"] is not None else row["availability"] for row in cell.rows]
-    known = [share for share in shares if share is not None]
     words = (
         cell.fault.words,
         f"{cell.claim.words}{', may lose writes' if cell.claim.loses else ''} [{source}]",
         cell.level,
         low if low == high else f"{low} to {high}",
     )
-    numbers = (len(cell.rows), cell.loses, f"{sum(known) / len(known):.2f}" if known else "-")
+    numbers = (len(cell.rows), cell.loses, "-" if cell.answered is None else f"{cell.answered:.2f}")
     return (
         "<tr>"
         + "".join(f"<td>{html.escape(text)}</td>" for text in words)

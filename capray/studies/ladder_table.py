@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from capray.stats import tidy, wilson_interval
 from capray.studies.ladder import CHAIN, LEVELS, NONE, Row, strongest, weakest
 from capray.studies.ladder_claims import FAULTS, RUNGS, Claim, FaultColumn, Rung
 
@@ -58,15 +59,27 @@ class Cell(NamedTuple):
             return "nothing promised; " + ("not linearizable" if self.sharp else "not seen to be less than linearizable") + lost
         return "as promised" + ("" if self.claim.level == CHAIN[0] else ", and no more" if self.sharp else "; nothing weaker than linearizable was seen") + lost
 
+    @property
+    def answered(self) -> float | None:
+        """The share of what was asked in the fault (where it has no end of its own: at all) that was answered, over all trials."""
+        shares = [row.get("availability") if (during := row.get("availability_during")) is None else during for row in self.rows]
+        known = [share for share in shares if share is not None]
+        return sum(known) / len(known) if known else None
+
+    def broken(self, level: str) -> int:
+        """How many trials broke a level."""
+        return sum(row.get(f"holds_{level}") == "invalid" for row in self.rows)
+
     def example(self, level: str) -> Row | None:
         """The trial of the lowest seed that broke a level."""
         return next((row for row in self.rows if row.get(f"holds_{level}") == "invalid"), None)
 
     def as_json(self) -> dict[str, Any]:
-        """One object as experiments print it, with the cell's coordinates and a counterexample for each broken level."""
+        """One object as experiments print it, with the cell's coordinates and, for each broken level, a counterexample, in how many trials, and Wilson's 95 %
+        interval of their share; `unbroken_below` bounds that share of the levels that held."""
         by_rank = sorted(self.rows, key=lambda row: row["rank"])
         examples = {
-            level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": sum(r.get(f"holds_{level}") == "invalid" for r in self.rows)}
+            level: {"seed": row["seed"], "why": row[f"why_{level}"], "trials": self.broken(level), "share": wilson_interval(self.broken(level), len(self.rows))}
             for level in LEVELS
             if (row := self.example(level)) is not None
         }
@@ -82,13 +95,21 @@ class Cell(NamedTuple):
             "policy": self.rung.policy,
             "settings": self.rung.settings,
             "trials": len(self.rows),
+            "unbroken_below": unbroken_below(len(self.rows)),
             "held": self.held,
+            "answered": None if self.answered is None else tidy(self.answered),
             "trials_losing_writes": self.loses,
             "trials_reordering_writes": self.reorders,
             "may_lose_writes": self.claim.loses,
             "source": self.claim.source,
             "broken": examples,
         }
+
+
+def unbroken_below(trials: int) -> float:
+    """With so many trials and none that broke a level: below which share of trials it is broken, with 95 % confidence (Clopper and Pearson 1934; the rule of
+    three, exactly)."""
+    return tidy(1 - 0.05 ** (1 / trials))
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:

@@ -43,7 +43,8 @@ WHY = {
     ),
     "cassandra SERIAL": (
         "Each operation is a round of Paxos by ballot, not by the clients' timestamps: skewed clocks do not hurt it. Unsynced Paxos state lost on all "
-        "replicas does."
+        "replicas does. A round is up to eight messages one after another: where they are slow or lost against the time between two operations on a key, "
+        "proposers outbid each other and hardly anything is answered."
     ),
     "dynamo, merging": (
         "A client that merges writes the descendant of all siblings it read: nothing seen is lost, and replicas hold causal histories. Siblings are no "
@@ -56,7 +57,9 @@ WHY = {
     ),
     "redis": (
         "One primary executes all commands and acknowledges before its replicas have them. Whenever the Sentinels elect another (leader cut, paused or "
-        "crashed for longer than down-after) what was not yet replicated is lost, and under a cut all that the old primary goes on acknowledging. While the "
+        "crashed for longer than down-after) what was not yet replicated is lost, and under a cut all that the old primary goes on acknowledging. A cut of two "
+        "followers may end so, too: their Sentinels are quorum (2) enough to call the primary down, and on heal may find the votes of the others before they "
+        "hear from it; a vote does not ask whether it is down. While the "
         "primary stays it is linearizable. An order that may ignore real time can put the lost branch before the other, so that sequential often survives the "
         "loss: hence the loss is counted apart (!). Under 'drift + leader alone' some trials end before the deposed primary has dropped its branch, which is then "
         "not counted as lost: a Sentinel converts it at the second INFO after heal, 10 s on (sentinel.c: the role stable for 8 s, INFO every 10 s), and its new "

@@ -243,12 +243,21 @@ class Place(NamedTuple):
         return f"{'PA' if self.worst.mean >= WORST_AVAILABLE else 'PC'}/{'EL' if self.broken else 'EC'}"
 
     @property
+    def within(self) -> bool | None:
+        """Whether the class is the published one.  Open where all that differs is an L that no healthy trial showed: that none broke proves no C."""
+        published = self.pattern.published
+        if published is None or self.measured is None:
+            return None
+        return True if self.measured == published else None if (self.measured, published[-2:]) == (f"{published[:2]}/EC", "EL") else False
+
+    @property
     def below_bound(self) -> bool:
         """Whether a read and a write, where they take most, take less than a delay together: then the store cannot be sequentially consistent (Lipton and
         Sandberg)."""
         return self.together is not None and self.together < 1
 
 
+SHARES = ("answered_read", "answered_write", "worst", "stale")
 DURING = ("availability_during_read", "availability_during_write", "availability_worst_node_during", "stale_share_during", "lost_writes")
 
 
@@ -300,12 +309,13 @@ def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "simulated": place.measured,
                 "low": None,
                 "high": None,
-                "within": None if place.pattern.published is None else place.measured == place.pattern.published,
+                "within": place.within,
                 **told_of,
             }
         )
         out.append({"measure": "read_and_write", "published": None, "simulated": place.together, "low": None, "high": None, "within": None, **told_of})
         for name in ("read_us", "write_us", "read_p99_us", "write_p99_us", "answered_read", "answered_write", "worst", "stale", "lost"):
             found: Summary = getattr(place, name)
-            out.append({"measure": name, "published": None, "simulated": found.mean, "low": found.low, "high": found.high, "within": None, **told_of})
+            low, high = (None if x is None else max(0.0, min(x, 1.0) if name in SHARES else x) for x in (found.low, found.high))  # as far as it can be at all
+            out.append({"measure": name, "published": None, "simulated": found.mean, "low": low, "high": high, "within": None, **told_of})
     return out
