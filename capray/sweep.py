@@ -186,7 +186,7 @@ def run_sweep(sweep: Sweep, directory: str | Path, engine: str = "actors", addre
                 break
             stage = Stage(sweep, left, stage.first + stage.seeds, sweep.until.more(seeds))
         if run_.failed:
-            raise Failed(f"{run_.failed} of {run_.total} trials failed (see {results.failures_path}, with a command for each); "
+            raise Failed(f"{run_.failed} of {run_.total} trials failed, the first with {run_.reason!r} (see {results.failures_path}, with a command for each); "
                          f"the other {len(index)} are kept")
         return results.finish(manifest), Rows(results.trials_path, index)
 
@@ -236,6 +236,7 @@ class _Run:
         self.results, self.manifest, self.sweep, self.index = results, manifest, sweep, index
         self.progress = progress or (lambda *_: None)
         self.messages = self.failed = self.total = 0
+        self.reason = ""  # the last line of what the first failed trial ended with
         self.values: dict[str, Any] = {}  # key -> the measure that decides how many seeds there are
         if sweep.until:
             self.values = {row["key"]: row.get(sweep.until.measure) for row in Rows(results.trials_path, index)}
@@ -258,6 +259,7 @@ class _Run:
                 if isinstance(outcome, str):
                     self.results.fail({**place, "error": outcome, "replay": replay_command(self.manifest, place)})
                     self.failed += 1
+                    self.reason = self.reason or outcome.rstrip().rpartition("\n")[2]
                 elif place["key"] not in self.index:
                     self.keep({**place, **outcome})
             row = None if isinstance(outcome, str) else {**place, **outcome, "wall_rounds": rounds, "wall_append_s": time.perf_counter() - began}

@@ -122,7 +122,7 @@ def test_a_trial_whose_policy_raises_is_noted_with_a_command_and_stops_no_other(
     from pathlib import Path
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    with pytest.raises(Failed, match="2 of 4 trials failed"):
+    with pytest.raises(Failed, match="2 of 4 trials failed, the first with 'RuntimeError: the third request is too much' "):
         run_sweep(FAILS, tmp_path / "a", "local")
     results = Results(tmp_path / "a")
     assert sorted(row["label"] for row in results.rows()) == ["sound", "sound"] and not results.complete()
