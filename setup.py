@@ -15,7 +15,7 @@ from build_backend import wanted
 
 # What a message passes on its way.  Modules that define msgspec structs are not among them: mypyc does not carry over the annotations that these are made from.
 LOOP = ["heap", "tables", "streams", "clock", "client", "tcp", "wire", "replica", "lanes", "transport", "network",
-        "disk", "node", "trial", "windows", "policies/abd/replica"]
+        "disk", "machine", "node", "trial", "windows", "policies/abd/replica"]
 
 
 class AllOrNone(build_ext):

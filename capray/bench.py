@@ -96,8 +96,8 @@ def carried(ended: Iterable[tuple[int, Record | str, int]]) -> int:
 
 def ray_figures() -> Iterator[Figure]:
     """The engines on Ray against the naive design, and against `local`."""
-    from capray.actors import start_ray
     from capray.fleet import Fleet, run_tasks
+    from capray.raycluster import start_ray
 
     start_ray()
     fleet = Fleet()

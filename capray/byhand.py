@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import ray
 
-from capray.actors import NetworkActor, start_ray
+from capray.actors import NetworkActor
+from capray.raycluster import start_ray
 from capray.record import Operation, Record
 from capray.scenario import Scenario
 

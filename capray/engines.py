@@ -107,7 +107,7 @@ class Engine:
         if self.where.engine != "local":
             os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)  # before Ray is imported, which reads it then
         if self.where.address is not None and self.where.engine != "local":  # a cluster that is not there is told before anything is written
-            from capray.actors import start_ray
+            from capray.raycluster import start_ray
 
             start_ray(self.where.address)
         return self
@@ -122,8 +122,8 @@ class Engine:
         if where.engine == "local":
             yield from run_local(jobs, then)
             return
-        from capray.actors import start_ray
         from capray.fleet import Fleets, run_tasks
+        from capray.raycluster import start_ray
 
         start_ray(where.address)
         if where.engine == "tasks":

@@ -20,9 +20,10 @@ import msgspec
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from capray.actors import PLACED, SUSPECT, Job, NetworkActor, machines
+from capray.actors import PLACED, SUSPECT, Job, NetworkActor
 from capray.engines import DEFAULT_IN_FLIGHT, Ending, Outcome, Then, attempt
 from capray.errors import InputError
+from capray.raycluster import machines
 from capray.record import Record
 from capray.rounds import tune
 from capray.scenario import Scenario

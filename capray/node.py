@@ -1,6 +1,6 @@
-"""One node of one trial: its replica, its client, its timers, its clock, its disk.
+"""One node of one trial: its machine, its client, and the events that meet them.
 
-Decides: in which order a node's events happen, what becomes of a handler's effects, what a crash, a pause or a slow disk does.
+Decides: in which order a node's events happen, what becomes of a handler's effects, when a request or a message meets a machine that is down, paused or busy.
 May not know: links, other nodes, Ray.  What leaves the node goes to `wire`, which is the network itself (engine `local`) or a list that
 is carried to it (engine `actors`).  Events of a node run in the total order (time, class, source, source's counter).
 """
@@ -10,76 +10,41 @@ from __future__ import annotations  # noqa: I001  names of one module on two lin
 from typing import Any
 
 from capray.client import Client
-from capray.clock import shown, true_delay
-from capray.disk import Disk
-from capray.distributions import table
+from capray.clock import true_delay
 from capray.heap import Entry as Event, push
 from capray.lanes import ARRIVAL, CALL, CLIENT, CLIENT_LANE, CONNECTED, DEADLINE, DELIVERY, DISCONNECTED, DISK_DONE
 from capray.lanes import FAULT, FINAL, REFUSED, REPLICA_TIMER, REQUEST, SERVED, TIMER, unserved
+from capray.machine import Machine
 from capray.record import Version
-from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Replica, Request
+from capray.replica import CANCEL_TIMER, CLOSE, CONNECT, PERSIST, REPLY, ROLE, SEND, SEND_ALL, SET_TIMER, VERSION, Message, Request
 from capray.scenario import Scenario
 from capray.soundness import require_named
-from capray.streams import Stream
 from capray.wire import Wire
 
 
-class Node:
+class Node(Machine):
     """A node's state in one trial.  `queue` is its event heap (engine `local`: shared by all nodes and the network)."""
 
-    __slots__ = ("busy", "client", "closed", "counter", "deadline_at", "disk", "drift_ppm", "epochs", "facts", "faults", "generation", "host_up", "id",
-                 "ignored", "load_us", "offset_us", "outside", "paused", "plain", "queue", "replica", "scenario", "service_us", "slow",
-                 "slow_service_us", "stash", "stream", "tcp", "timers", "touched", "true_clock", "up", "versions", "wire")
+    __slots__ = ("client", "counter", "deadline_at", "epochs", "facts", "load_us", "outside", "queue", "versions", "wire")
 
     def __init__(self, scenario: Scenario, node: int, seed: int, queue: list[Event], wire: Wire) -> None:
-        self.scenario = scenario
-        self.id = node
+        super().__init__(scenario, node, seed)
         self.queue = queue
         self.wire = wire
-        self.stream = Stream(seed, "replica", node)
         self.client = Client(scenario.workload, node, scenario.nodes, seed, scenario.policy_class.deletes(scenario.policy_settings))
-        self.disk = Disk(table(scenario.storage), Stream(seed, "disk", node))
-        self.service_us = scenario.service_us
         self.outside = scenario.workload.client_placement == "outside"
         self.facts: dict[type[Message], tuple[int, int]] = {}
         self.counter = 0
-        self.replica: Replica = self._boot()
-        self.generation = 0  # of the process: a crash ends all that was under way
-        self.up = True
-        self.host_up = True
-        self.paused: list[int] = []  # the pauses under way
-        self.stash: list[Event] = []
-        self.closed: set[int] = set()  # peers with which no connection is open, as this node knows
         self.epochs: dict[int, int] = {}
-        self.timers: dict[Any, int] = {}
-        self.busy = 0  # until when a message is being served
-        self.slow = 1
-        self.slow_service_us = 0
-        self.offset_us = scenario.clock_offset_us[node] if scenario.clock_offset_us else 0
-        self.drift_ppm = scenario.clock_drift_ppm[node] if scenario.clock_drift_ppm else 0
-        self.true_clock = not (self.offset_us or self.drift_ppm)
         self.versions: list[Version] = []
-        self.touched: dict[int, dict[str, int]] = {}
-        self.faults: list[tuple[Any, ...]] = []  # pauses, slowness and skews under way
-        self.ignored: dict[str, int] = {}
         self.load_us = scenario.load_us
-        self.tcp = scenario.transport == "tcp"
         self.deadline_at = 0  # when the next deadline event is due (0: none)
-        self.plain = False
-        self._look()
         self._push(0, FAULT, "start")
         first = self.client.first()
         if first < self.load_us:
             self._push(first, REQUEST, ARRIVAL)
         if scenario.final_us < scenario.end_us:
             self._push(scenario.final_us, REQUEST, FINAL)
-
-    def _look(self) -> None:
-        """Whether a message can go straight to the replica: nothing is wrong with this node, its clock or its connections."""
-        self.plain = self.up and not (self.paused or self.closed or self.service_us or self.slow_service_us or self.busy) and self.true_clock
-
-    def _boot(self) -> Replica:
-        return self.scenario.policy_class(self.id, self.scenario.nodes, self.scenario.policy_settings, self.stream)
 
     def _push(self, at: int, cls: int, *what: Any) -> None:
         self.counter += 2
@@ -344,10 +309,6 @@ class Node:
         self._push(done, TIMER, DISK_DONE, self.generation, len(self.disk.journal), effects[following:])
         return True
 
-    def clock(self, t: int) -> int:
-        """This node's clock at virtual time `t`."""
-        return shown(t, self.offset_us, self.drift_ppm)
-
     # ---- faults: the node's part -----------------------------------------------------------------------------------------------------
     def _fault(self, t: int, event: Event) -> None:
         what = event[5]
@@ -361,74 +322,27 @@ class Node:
             return
         _, index, factor, service_us, offset_us = event[5:]
         if what == "crash-process" or what == "crash-host":
-            self._crash(t, what == "crash-host", index)
+            self._go_down(t, what == "crash-host", index)
         elif what in ("end-crash-process", "end-crash-host"):
-            self._restart(t)
+            if self._restart(t):
+                self.carry_out(t)
         elif what == "pause":
-            self.paused += [index] if self.up else []
-            self.touched[index] = {"held": 0}
-            self._look()
+            self._pause(index)
         elif what == "end-pause":
-            self._resume(t, index)
+            for waiting in self._resume(index):
+                self._meet_again(t, waiting)
         else:
-            self._strain(t, what, index, factor, service_us, offset_us)
+            self._strain(what, index, factor, service_us, offset_us)
+            if self.busy > t and what.endswith("slow"):  # what waits goes on at the new pace
+                self.busy = t
+                for served in unserved(self.queue, self.id, self.generation):
+                    self._serve(t, served)
+            self._look()
 
-    def _strain(self, t: int, what: str, index: int, factor: int, service_us: int, offset_us: int) -> None:
-        """Slowness and clock skew begin and end; several at once add up."""
-        if what.startswith("end-"):
-            self.faults = [fault for fault in self.faults if fault[0] != index]
-        else:
-            self.faults.append((index, factor if what == "slow" else 1, service_us if what == "slow" else 0, offset_us if what == "skew" else 0))
-            self.touched[index] = {"slowed": 0} if what == "slow" else {"nodes": 1}
-        self.slow = max([1, *(fault[1] for fault in self.faults)])
-        self.slow_service_us = max([0, *(fault[2] for fault in self.faults)])
-        self.offset_us = (self.scenario.clock_offset_us[self.id] if self.scenario.clock_offset_us else 0) + sum(fault[3] for fault in self.faults)
-        self.true_clock = not (self.offset_us or self.drift_ppm)
-        if self.busy > t and what.endswith("slow"):  # what waits goes on at the new pace
-            self.busy = t
-            for event in unserved(self.queue, self.id, self.generation):
-                self._serve(t, event)
-        self._look()
-
-    def _slowed(self) -> None:
-        """Count a service or a sync for every slow fault under way."""
-        for index, *_ in self.faults:
-            if "slowed" in self.touched[index]:
-                self.touched[index]["slowed"] += 1
-
-    def _crash(self, t: int, host: bool, index: int) -> None:
-        unsynced = self.disk.crash(host)
-        self.host_up = self.host_up and not host
-        self.touched[index] = {"processes": int(self.up), "unsynced": unsynced}
+    def _go_down(self, t: int, host: bool, index: int) -> None:
         if self.up and (not host or not self.outside):
             self.client.lose(t, "connection reset" if not host else "host down")
-        self.up = self.plain = False
-        self.generation += 1
-        self.timers, self.stash, self.paused, self.busy = {}, [], [], 0
-        self.closed = {peer for peer in range(self.scenario.nodes) if peer != self.id} if self.tcp else self.closed
-        self.replica.effects = []
-
-    def _restart(self, t: int) -> None:
-        if self.up:
-            return
-        self.up = self.host_up = True
-        self._look()
-        self.replica = self._boot()
-        self.replica.now = self.clock(t)
-        self.replica.on_restart(self.disk.recover())
-        self.carry_out(t)
-
-    def _resume(self, t: int, index: int) -> None:
-        """The process goes on: what waited is met in the order in which it came."""
-        if index not in self.paused:
-            return
-        self.paused.remove(index)
-        if self.paused:
-            return
-        waiting, self.stash = self.stash, []
-        self._look()
-        for event in waiting:
-            self._meet_again(t, event)
+        self._crash(host, index)
 
     def _meet_again(self, t: int, event: Event) -> None:
         if event[2] == TIMER:
@@ -441,10 +355,3 @@ class Node:
             self._receive(t, event)
         else:
             self._hand_over(t, event[6])
-
-    def _hold(self, event: Event) -> None:
-        self.stash.append(event)
-        self.touched[self.paused[-1]]["held"] += 1
-
-    def _ignore(self, why: str) -> None:
-        self.ignored[why] = self.ignored.get(why, 0) + 1

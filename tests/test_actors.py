@@ -26,6 +26,7 @@ from capray.workload import Workload
 
 ray = pytest.importorskip("ray")
 actors = pytest.importorskip("capray.actors")
+raycluster = pytest.importorskip("capray.raycluster")
 fleets = pytest.importorskip("capray.fleet")
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -158,5 +159,5 @@ def test_no_ray_cluster_at_the_address_is_one_line_at_once(address: str, monkeyp
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     start = time.monotonic()
     with pytest.raises(InputError, match=f"address: '{address}' is not accepted; it takes the address of a running Ray cluster") as error:
-        actors.start_ray(address)
+        raycluster.start_ray(address)
     assert "\n" not in str(error.value) and time.monotonic() - start < 30

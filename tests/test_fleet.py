@@ -9,7 +9,7 @@ import pytest
 
 fleet = pytest.importorskip("capray.fleet")
 
-from capray import actors
+from capray import raycluster
 from capray.scenario import Scenario
 from capray.workload import Workload
 
@@ -23,7 +23,7 @@ def job(key: int, nodes: int = 3, seconds: int = 10, rate: float = 9.0) -> Any:
 def processors(monkeypatch: pytest.MonkeyPatch, **machines: int) -> None:
     found = [{"NodeID": name * 56, "Alive": True, "Resources": {"CPU": count} if count else {}} for name, count in machines.items()]
     monkeypatch.setattr(fleet, "machines", lambda: found)
-    monkeypatch.setattr(actors, "machines", lambda: found)
+    monkeypatch.setattr(raycluster, "machines", lambda: found)
 
 
 @pytest.mark.parametrize(("machines", "asked", "places"), [
@@ -41,8 +41,8 @@ def test_node_actors_stand_with_their_network_actor_or_on_all_machines_in_turn_t
     placement: str, stand: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     processors(monkeypatch, a=2, b=2, c=2)
-    monkeypatch.setattr(actors.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "b" * 56))
-    assert "".join(actors.machine_for(placement, number).node_id[0] for number in range(5)) == stand
+    monkeypatch.setattr(raycluster.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "b" * 56))
+    assert "".join(raycluster.machine_for(placement, number).node_id[0] for number in range(5)) == stand
 
 
 def test_the_largest_clusters_wait_first_the_costliest_of_them_before_and_what_was_lost_before_all() -> None:
