@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,22 @@ for = "3s"
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two recorded runs of a store of five nodes, cut for three seconds."""
+    folder = tmp_path_factory.mktemp("recorded")
     scenario = from_dict({"policy": "abd", "nodes": 5, "duration": "7s", "workload": {"rate": 10.0},
                           "faults": [{"shape": "0,1|2,3,4", "at": "2s", "for": "3s"}]})
     for seed, name in enumerate(("one.jsonl.gz", "two.edn")):
-        write_history(tmp_path / name, simulate(scenario, seed).history)
-    (tmp_path / "runs.toml").write_text(RUNS)
-    return tmp_path
+        write_history(folder / name, simulate(scenario, seed).history)
+    (folder / "runs.toml").write_text(RUNS)
+    return folder
+
+
+@pytest.fixture
+def folder(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(recorded, tmp_path / "recorded"))
 
 
 def test_histories_and_their_faults_become_a_directory(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from scipy import stats
+import scipy
 
 from capray.client import NEVER_US, Client
 from capray.workload import Workload, zipf_thresholds
@@ -27,7 +27,7 @@ def test_poisson_arrivals_have_the_rate_and_exponential_gaps() -> None:
     times = arrivals(Client(Workload(rate=50), 1, 5, 3), 200 * S)
     gaps = [b - a for a, b in pairwise(times)]
     assert len(times) == pytest.approx(10_000, rel=0.03)
-    assert stats.kstest(gaps, stats.expon(scale=20_000).cdf).pvalue > 0.001
+    assert scipy.stats.kstest(gaps, scipy.stats.expon(scale=20_000).cdf).pvalue > 0.001
 
 
 def test_even_arrivals_are_evenly_spaced_and_the_nodes_take_turns() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from scipy.stats import binom
+import scipy
 
 from capray import __version__
 from capray.engines import ENGINES
@@ -99,7 +99,7 @@ def run_jobs(jobs: Iterable[Job], engine: str, address: str | None = None) -> It
         return
     import ray
 
-    from capray.actors import start_ray
+    from capray.raycluster import start_ray
 
     start_ray(address)
     remote = ray.remote(num_cpus=1)(batch_row)
@@ -219,8 +219,8 @@ class Pool:
 def _sure(counts: list[tuple[int, int]], n: int, share: float) -> tuple[float, float]:
     """The 99.9 % interval of a quantile, ms, by the exact ranks: how many of n samples lie above it is binomial.  Of 3,000 samples none lies above
     their 99.9th percentile once in twenty times, so then they bound it on one side only."""
-    most_above = int(binom.isf(SURE_TAIL, n, 1 - share)) + 1
-    fewest_above = int(binom.ppf(SURE_TAIL, n, 1 - share))
+    most_above = int(scipy.stats.binom.isf(SURE_TAIL, n, 1 - share)) + 1
+    fewest_above = int(scipy.stats.binom.ppf(SURE_TAIL, n, 1 - share))
     least = quantile(counts, 1 - (most_above - 0.5) / n) / 1000 if most_above <= n else 0.0
     return tidy(least), tidy(quantile(counts, 1 - (fewest_above - 0.5) / n) / 1000) if fewest_above else math.inf
 
