@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from capray.engines import DEFAULT_IN_FLIGHT, ENGINES, Where, parse_fleets
 from capray.errors import InputError, unwritable
@@ -21,9 +22,23 @@ from capray.until import AT_MOST
 SCALES = ("ci", "default", "full")
 
 
+class Parser(argparse.ArgumentParser):
+    """One that says what was wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The script's docstring as it stands; a default where there is one to tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
+
+
 def parser(text: str, engine: str = "actors") -> argparse.ArgumentParser:
-    """A parser with the common options; a script adds its own."""
-    options = argparse.ArgumentParser(description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """A parser with the common options; a script adds its own.  It raises InputError for what it does not know."""
+    options = Parser(description=text, formatter_class=Help)
     options.add_argument("--engine", choices=ENGINES, default=engine)
     options.add_argument("--address", default=None, help="address of a running Ray cluster, or auto")
     options.add_argument("--seeds", type=int, default=None, help="seeds for each point (default: the scale's)")

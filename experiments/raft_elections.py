@@ -34,7 +34,7 @@ LIMIT_US = 60_000_000  # no election lasts longer
 
 def script() -> None:
     given = options().parse_args()
-    sweep = planned(given, given.trials or given.seeds or TRIALS[given.scale])
+    sweep = planned(given, next(count for count in (given.trials, given.seeds, TRIALS[given.scale]) if count is not None))
     directory = given.out or Path("results") / sweep.name
     digest, rows = run_elections(sweep, directory, given.engine, given.address, given.in_flight, command_line())
     found = [answer for name in given.range for answer in judged(name, times(rows, name), given.servers == SERVERS)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from capray import cli
+from capray import cli, experiment
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -297,3 +297,12 @@ def test_what_ray_prints_from_its_threads_is_no_answer_and_its_idle_warnings_are
     assert capsys.readouterr() == ("an answer\n", "(raylet) a machine died\n")
     assert re.search(NOISE, "WARNING: 12 PYTHON worker processes have been started on node: 41 with address: 192.0.2.2, which is 6x the maximum expected")
     assert not re.search(NOISE, "Raylet is terminated. Termination is unexpected.") and not re.search(NOISE, "A worker died or was killed")
+
+
+@pytest.mark.parametrize(("given", "named"), [("--scale tiny", "--scale"), ("--seeds many", "'many'"), ("--nonsense", "--nonsense"), ("--engine", "--engine")])
+def test_what_a_script_does_not_take_is_one_line_that_names_it(monkeypatch, capsys, given, named):
+    monkeypatch.setattr(sys, "argv", ["a_script.py", *given.split()])
+    with pytest.raises(SystemExit) as ended:
+        experiment.main(lambda: int(bool(experiment.parser("What?").parse_args())))
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and printed.out == "" and printed.err.count("\n") == 1 and printed.err.startswith("a_script.py: ") and named in printed.err
