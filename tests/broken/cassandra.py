@@ -6,10 +6,12 @@ from typing import Any
 
 from capray.policies import ring
 from capray.policies.cassandra.cells import ABSENT, Cell, order, same
-from capray.policies.cassandra.hints import Hints
+from capray.policies.cassandra.hints import Hints, Store
+from capray.policies.cassandra.messages import ReadRepair
 from capray.policies.cassandra.reads import PendingRead, Reads
 from capray.policies.cassandra.repair import Repair
 from capray.policies.cassandra.replica import Cassandra
+from capray.policies.cassandra.writes import PendingWrite, Writes
 
 
 class QuorumOfHalf(Cassandra):
@@ -130,3 +132,121 @@ class RepairOfLiveRows(Repair):
 
     def _rows(self, owner: int) -> list[tuple[str, Cell]]:
         return [row for row in super()._rows(owner) if row[1][1] is not None]
+
+
+class RepairsAfterTheAnswer(Cassandra):
+    """Read repair goes out behind the answer.  Violates BLOCKING (documentation, Read repair: "the read will block on writes sent to other replicas until the
+    CL is reached"): a later read comes before the repair, and goes back."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reads = AnswersFirst(self)
+
+
+class AnswersFirst(Reads):
+    """Answers, and repairs meanwhile."""
+
+    def _repair(self, read: PendingRead) -> None:
+        for node in read.stale:
+            self.host.send_or_apply(node, ReadRepair(read.id, read.key, read.best, self.host.now))
+        self._finish(read, read.best)
+
+
+class TombstonesUnrepaired(Cassandra):
+    """What is written back is never a tombstone.  Violates read repair of deletes (documentation, Tombstones: "a delete is a write"): a deleted row is seen
+    again after a read that missed it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reads = RepairsValues(self)
+
+
+class RepairsValues(Reads):
+    """Writes values back."""
+
+    def _repair(self, read: PendingRead) -> None:
+        if read.best[1] is None:
+            self._finish(read, read.best)
+        else:
+            super()._repair(read)
+
+
+class HintsCountAsReplicas(Cassandra):
+    """A hint stored counts as an acknowledgement at QUORUM too.  Violates the levels (documentation, Tunable consistency: so many REPLICAS must
+    respond; a hint is enough at ANY alone): a write is acknowledged that one replica has."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.writes = CountsHints(self, self.writes.needs)
+
+
+class CountsHints(Writes):
+    """Counts who is known to be down as having answered."""
+
+    def _send(self, write: PendingWrite, replicas: tuple[int, ...]) -> None:
+        for node in replicas:
+            if not self.host.gossiper.alive[node]:
+                self._count(write, self.host.dc_of[node])
+        super()._send(write, replicas)
+
+
+class LevelsOverAllCentres(Cassandra):
+    """LOCAL_QUORUM and EACH_QUORUM count answers from wherever they come.  Violates both (documentation, Tunable consistency: a majority of the replicas in the
+    local data centre; in each): a write is acknowledged that the other centre has not, and read there."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.read_needs = tuple((ring.EVERY, count) for _, count in self.read_needs)
+        self.writes.needs = tuple((ring.EVERY, count) for _, count in self.writes.needs)
+
+
+class HintsStampedAnew(Cassandra):
+    """A hint is replayed with the time of its replay.  Violates what a hint is (documentation, Hints: the mutation itself, with its timestamp): an old value
+    wins over newer ones."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.hints = FreshHints(self, self.gossiper.alive, self.gossiper.downtime, self.hints.flush_phase, self.hints.dispatch_phase)
+
+
+class FreshHints(Hints):
+    """Stamps what it sends."""
+
+    def _send_page(self, target: int, store: Store) -> None:
+        hints = store.files[0][1]
+        hints[:] = [(key, (self.host.now, *cell[1:]), hinted) for key, cell, hinted in hints]
+        super()._send_page(target, store)
+
+
+class PartialFilesDropped(Cassandra):
+    """A file of hints whose sending ended in a cut is deleted.  Violates HintsDispatchExecutor (the file is kept from the page on that was not acknowledged,
+    "partially"): what was in it is lost."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.hints = CarelessHints(self, self.gossiper.alive, self.gossiper.downtime, self.hints.flush_phase, self.hints.dispatch_phase)
+
+
+class CarelessHints(Hints):
+    """Drops the file under way."""
+
+    def _give_up(self, store: Store) -> None:
+        store.files.pop(0)
+        store.offset, store.dispatch = 0, None
+
+
+class DeletesUnhinted(Cassandra):
+    """No hint is kept for a delete.  Violates hinted handoff of deletes (documentation, Tombstones: "a delete is a write"): who was cut off goes on with the
+    value."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.hints = ValueHints(self, self.gossiper.alive, self.gossiper.downtime, self.hints.flush_phase, self.hints.dispatch_phase)
+
+
+class ValueHints(Hints):
+    """Keeps values."""
+
+    def write(self, target: int, key: str, cell: Cell) -> None:
+        if cell[1] is not None:
+            super().write(target, key, cell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies.crdt.replica import Acknowledge, Crdt
-from capray.policies.crdt.types import OR_EMPTY, Counter, LwwRegister, OrSet, context_join, mv_join, or_join, or_remove
+from capray.policies.crdt.types import OR_EMPTY, Counter, LwwRegister, OrSet, context_join, mv_join, or_join, or_remove, pn_join
 
 
 class AcknowledgesUnread(Crdt):
@@ -121,3 +121,64 @@ class RemovesUnseen(Crdt):
         state = self.states.get(key, OR_EMPTY)
         ahead = tuple((node, upto + 1) for node, upto in state[1][0] if node != self.node)
         return ((), context_join(or_remove(state, value)[1], ((), ahead))), ()
+
+
+class AcknowledgesTheNewest(Crdt):
+    """An acknowledgement counts for all deltas there are, not for those that it names.  Violates algorithm 2 (JPDC 2018: ack(n), A(j) = max(A(j), n)): what was
+    written while it was under way is never sent."""
+
+    def _on_acknowledge(self, src: int, message: Acknowledge) -> None:
+        super()._on_acknowledge(src, Acknowledge(message.boot, self.sequence))
+
+
+class LivesConfused(Crdt):
+    """An acknowledgement of an earlier life counts in this one.  Violates what algorithm 2 rests on (JPDC 2018: sequence numbers grow over crashes, c_i is
+    durable): numbers are given again, and the new deltas count as known."""
+
+    def _on_acknowledge(self, src: int, message: Acknowledge) -> None:
+        super()._on_acknowledge(src, Acknowledge(self.boot, message.upto))
+
+
+class ContextForgotten(Crdt):
+    """A restarted replica knows the elements of a set, and not which adds it has seen removed.  Violates the causal context (JPDC 2018, figure 8: dots are
+    never given twice): a new add has an old one's dot, and counts as removed."""
+
+    def on_restart(self, journal: list[Any]) -> None:
+        super().on_restart(journal)
+        for key, (entries, context) in self.states.items():
+            none = tuple((node, 0) for node, _ in context[0])
+            self.states[key] = (entries, (none, tuple((entry[0], entry[1]) for entry in entries)))
+
+
+class AcknowledgesBeforeItsDisk(Crdt):
+    """Deltas are acknowledged, and told, before they are on the disk.  Violates algorithm 2's durable state (JPDC 2018, X_i): what a host forgot when it lost
+    power nobody sends it again."""
+
+    def _behind_the_disk(self) -> None:
+        """Nothing is waited for."""
+
+
+class TellsOneKey(Crdt):
+    """By state only the first object is told.  Violates SSS 2011, 3.1, eventual delivery (an update delivered at some correct replica is eventually delivered
+    to all)."""
+
+    def _everything(self) -> dict[str, Any]:
+        return dict(list(super()._everything().items())[:1])
+
+
+class SubtractsOnce(Crdt):
+    """The counter of what was taken away is not merged where there is one.  Violates RR-7506, specification 7 (merge takes the maximum of each entry of P and
+    of N)."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=lambda a, b: (pn_join(a, b)[0], a[1] or b[1]))
+
+
+class OneSiblingStays(Crdt):
+    """Of concurrent values the one with the latest stamp stays.  Violates RR-7506, specification 10 (merge keeps every value that no other dominates): and
+    what stays depends on who heard what first."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lattice = self.lattice._replace(join=lambda a, b: (max(mv_join(a, b), key=lambda version: version[2]),))

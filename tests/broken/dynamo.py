@@ -7,6 +7,7 @@ from typing import Any
 from capray.policies import vector_clock
 from capray.policies.dynamo.handoff import Handoff
 from capray.policies.dynamo.replica import Dynamo
+from capray.policies.dynamo.sync import Sync
 from capray.policies.vector_clock import Clock, Version
 
 
@@ -51,4 +52,70 @@ class ForgetsItsDisk(Dynamo):
 
     def persist(self, record: Any, sync: bool = True) -> None:
         if record[0] not in ("put", "hint"):
+            super().persist(record, sync)
+
+
+class HalfOfTheRing(Sync):
+    """Looks at the leaves of a tree's right half."""
+
+    def _of_leaves(self, wanted: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[tuple[str, Version], ...]:
+        return super()._of_leaves(tuple((owner, tuple(leaf for leaf in leaves if leaf >= 16)) for owner, leaves in wanted))
+
+
+class SyncSkipsARange(Dynamo):
+    """Of two trees that differ only some leaves are exchanged.  Violates 4.7 ("the nodes determine if they have any differences and perform the appropriate
+    synchronization action"): what a replica missed there it misses for good."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.sync = HalfOfTheRing(self)
+
+
+class CountsItselfTwice(Dynamo):
+    """A coordinator's own copy counts for two.  Violates 4.5 ("if at least W-1 nodes respond then the write is considered successful"): R + W > N holds no
+    more."""
+
+    def _answered(self, src: int, number: int, versions: tuple[Version, ...]) -> None:
+        op = self.pending.get(number)
+        if op is not None and src == self.node and op.version is not None:
+            op.answers[-1] = ()
+        super()._answered(src, number, versions)
+
+
+class SumsItsCounters(Dynamo):
+    """Of two versions the one whose counters sum up to more is taken for the descendant.  Violates 4.4 ("if the counters on the first object's clock are
+    less-than-or-equal to all of the nodes in the second clock"): siblings are thrown away."""
+
+    def _add(self, held: dict[str, tuple[Version, ...]], key: str, version: Version) -> bool:
+        old = held.get(key, ())
+        if old and sum(entry[1] for entry in old[0][0]) >= sum(entry[1] for entry in version[0]):
+            return False
+        self.applied(key, version[1], vector_clock.order(version), tuple(one[1] for one in old))
+        held[key] = (version,)
+        return True
+
+
+class HastyHandoff(Handoff):
+    """Forgets what it sends."""
+
+    def deliver(self, target: int) -> None:
+        super().deliver(target)
+        if target in self.under_way:
+            self.drop(target, self.under_way[target][1])
+
+
+class HintsForgottenWhenSent(Dynamo):
+    """A hint is dropped when it is sent.  Violates 4.6, "once the transfer succeeds, D may delete the object from its local store": its target dies, and nobody
+    has it any more."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.handoff = HastyHandoff(self)
+
+
+class HintsInMemory(Dynamo):
+    """Hints are not written down.  Violates 4.6, "a separate local database": who stands in restarts, and what it stood in for is gone."""
+
+    def persist(self, record: Any, sync: bool = True) -> None:
+        if record[0] != "hint":
             super().persist(record, sync)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from capray.policies.etcd.raft_election import LEADER
 from capray.policies.etcd.raft_log import Log
-from capray.policies.etcd.raft_messages import NONE, Entry
+from capray.policies.etcd.raft_messages import NONE, Entry, Heartbeat, InstallSnapshot, Row
+from capray.policies.etcd.raft_progress import Progress
 from capray.policies.etcd.raft_quorum import committed
 from capray.policies.etcd.replica import Etcd
 
@@ -117,3 +119,101 @@ class LeaseTooLong(Etcd):
     def lead_ends(self) -> None:
         super().lead_ends()
         self.begun, self.leased_until = {}, 0
+
+
+class ReadsBeforeOwnEntry(Etcd):
+    """A new leader confirms reads before it has committed an entry of its term.  Violates thesis 6.4, step 1, "if the leader has not yet marked an entry from
+    its current term committed, it waits until it has done so": its commit index may be behind what was committed before it."""
+
+    def confirm(self, reader: int, round: int) -> None:
+        if (reader, round) not in self.unconfirmed:
+            self.unconfirmed[reader, round] = [self.commit, 1 << self.node]
+            self.beat_with(reader, round)
+
+
+class ReadsBeforeApplied(Etcd):
+    """A member answers when it has the read index, whether it has applied so far or not.  Violates thesis 6.4, step 4, "the leader waits for its state machine
+    to advance at least as far as the readIndex": a member that is catching up answers from the past."""
+
+    def applied_on(self) -> None:
+        if self.read_index:
+            for request, key in self.end_round():
+                self.answer_read(request, key)
+            self.begin_waiting()
+
+
+class CommitsWhatItHas(Etcd):
+    """A heartbeat's commit index counts for whatever the follower's log holds there.  Violates 5.3 ("the highest log entry known to be replicated": etcd sends
+    min(commit, match)): a follower applies entries of a deposed leader."""
+
+    def beat_with(self, reader: int, round: int) -> None:
+        for peer in self.peers:
+            self.post(peer, Heartbeat(self.term, self.commit, reader, round))
+
+    def commit_to(self, index: int) -> None:
+        super().commit_to(min(index, self.log.last))
+
+
+class AnswersWhenAppended(Etcd):
+    """The leader answers a write when it has appended it.  Violates 5.3, "when the entry has been safely replicated, the leader applies the entry to its state
+    machine and returns the result": a leader that is cut off acknowledges what nobody will commit."""
+
+    def lead_append(self, entry: Entry) -> None:
+        super().lead_append(entry)
+        if entry.node == self.node and self.own.pop(entry.request, None) is not None:
+            self.reply(entry.request, "ok")
+
+
+class CountsItselfAtOnce(Etcd):
+    """The leader counts itself before its own disk has the entry.  Violates thesis 10.2.1 ("the leader may even commit an entry before it has been written to
+    its own disk, if a majority of followers have"; otherwise its own disk counts): a committed entry is on one disk alone."""
+
+    def lead_append(self, entry: Entry) -> None:
+        super().lead_append(entry)
+        self.matches[self.node] = self.log.last
+
+
+class ProposesAgain(Etcd):
+    """Writes under way are proposed anew when another leader is elected.  Violates section 8 ("if the leader crashes after committing the log entry but before
+    responding to the client, the client will retry the command with a new leader, causing it to be executed a second time": serial numbers, or no retry)."""
+
+    def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
+        super().__init__(node, nodes, settings, stream)
+        self.proposed: dict[int, Entry] = {}
+
+    def propose(self, until: int, entry: Entry) -> None:
+        self.proposed[entry.request] = entry
+        super().propose(until, entry)
+
+    def lead_changed(self) -> None:
+        super().lead_changed()
+        if self.lead != NONE:
+            for request in list(self.own):
+                self.propose(1 << 62, self.proposed[request])
+
+
+class SnapshotWithoutStore(Etcd):
+    """A follower takes a snapshot's index and not its data.  Violates section 7, "reset state machine using snapshot contents" (figure 13)."""
+
+    def restore(self, rows: tuple[Row, ...]) -> None:
+        """The store stays as it was."""
+
+
+class SnapshotUnsaved(Etcd):
+    """A snapshot is not written down.  Violates section 7, figure 13 ("save snapshot file"): after a restart the log goes on where nothing stands before it."""
+
+    def on_snapshot(self, src: int, message: InstallSnapshot) -> None:
+        super().on_snapshot(src, message)
+        self.unsaved = [record for record in self.unsaved if not isinstance(record, InstallSnapshot)]
+
+
+class SnapshotAhead(Etcd):
+    """A snapshot says that it goes up to the end of the log, and has what was applied.  Violates section 7 ("the last included index ... is the index of the
+    last entry in the log that the snapshot replaces (the last entry the state machine had applied)"): what lies between is never applied."""
+
+    def send_snapshot(self, peer: int, progress: Progress) -> bool:
+        if self.state != LEADER or not progress.active or not self.open[peer]:
+            return super().send_snapshot(peer, progress)
+        progress.become_snapshot(self.log.last)
+        self.send(peer, InstallSnapshot(self.term, self.log.last, self.log.last_term, self.rows()))
+        return True

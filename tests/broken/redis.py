@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from capray.policies.redis.failover import Failover
-from capray.policies.redis.messages import Psync
+from capray.policies.redis.messages import FullSync, Psync
 from capray.policies.redis.replica import Redis
 from capray.policies.redis.replication import Server
 from capray.policies.redis.sentinel import Sentinel
@@ -80,3 +82,84 @@ class LagIgnored(Redis):
     seconds): the loss in a cut is not bounded."""
 
     SERVER = CarelessServer
+
+
+class BackwardsFailover(Failover):
+    """Of the replicas in touch it takes the one that is least far."""
+
+    def best_replica(self, now: int) -> Watched | None:
+        if super().best_replica(now) is None:
+            return None
+        sentinel = self.sentinel
+        seen = [each for each in sentinel.redis if each.node != sentinel.master and not each.s_down and not each.disconnected]
+        return min(seen, key=lambda each: (each.offset, each.runid))
+
+
+class BackwardsSentinel(Sentinel):
+    FAILOVER = BackwardsFailover
+
+
+class PromotesTheStalest(Redis):
+    """A replica that missed much is promoted.  Violates sentinelSelectSlave (among equal priorities the largest offset; Sentinel documentation,
+    "Replica selection and priority": "the replica that received more data from the master is selected"): what others have is lost."""
+
+    SENTINEL = BackwardsSentinel
+
+
+class RashSentinel(Sentinel):
+    """Takes its own word for the others'."""
+
+    def _check_objectively_down(self, now: int) -> None:
+        down = self.redis[self.master].s_down
+        if down and not self.o_down:
+            self.o_down_since = now
+        self.o_down = down
+
+
+class QuorumNotAsked(Redis):
+    """One Sentinel that does not hear the primary is enough for a failover.  Violates ODOWN ("the quorum is the number of Sentinels that need to agree about
+    the fact the master is not reachable"): a primary that most can reach is deposed."""
+
+    SENTINEL = RashSentinel
+
+
+class SecondIdServer(Server):
+    """Its second replication id has no end."""
+
+    def _can_continue(self, asked: Psync) -> bool:
+        if len(self.lineage) > 1 and asked.replid == self.lineage[-2][0]:
+            return self.base <= asked.offset
+        return super()._can_continue(asked)
+
+
+class SecondIdWithoutEnd(Redis):
+    """A promoted replica lets the deposed primary go on from any offset of the old id.  Violates the second id's validity (Redis replication, "Replication ID
+    explained"; masterTryPartialResync: only up to second_replid_offset): the deposed primary keeps its branch."""
+
+    SERVER = SecondIdServer
+
+
+class MergingServer(Server):
+    """Loads a data set beside its own."""
+
+    def on_full_sync(self, src: int, message: FullSync) -> None:
+        before = dict(self.rows)
+        super().on_full_sync(src, message)
+        for key, row in before.items():
+            if key not in self.rows:
+                self.rows[key] = row
+                self.owner.applied(key, row[4], row[:3])
+
+
+class FullSyncMerges(Redis):
+    """A full resynchronisation does not empty the replica first.  Violates it (Redis replication: a deposed primary discards its data set): keys that only the
+    branch had are still there."""
+
+    SERVER = MergingServer
+
+
+class AppendsWithoutFsync(Redis):
+    """appendonly always, and no fsync.  Violates redis.conf, "appendfsync always": what was acknowledged is gone when all hosts lose power."""
+
+    def persist(self, record: Any, sync: bool = True) -> None:
+        super().persist(record, False)

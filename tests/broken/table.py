@@ -31,6 +31,7 @@ class Bug(NamedTuple):
     schedule: str  # schedules/<schedule>.toml, written for the sound policy
     keeps: str
     seeds: tuple[int, ...] = (0, 1, 2)
+    quick: bool = True  # False: tried with CAPRAY_FULL=1 only
 
     @property
     def policy(self) -> str:
@@ -49,6 +50,7 @@ NOTHING_LOST = "lost_writes == 0"
 REPLICAS_AGREE = "divergence_final == 0"
 ANSWERS_AGREE = "final_reads_alike == true"
 FRESH_IN_THE_END = "stale_reads_final == 0"
+SEQUENTIAL = "sequential == valid"
 SETS_RIGHT = "set_wrong_final == 0"
 
 BUGS = (
@@ -74,10 +76,23 @@ BUGS = (
     Bug("etcd:ReadsWithoutQuorum", "etcd_leader_stays", "stale_reads == 0", (0, 6)),
     Bug("etcd:CommitsOldTerms", "etcd_figure_8", LINEARIZABLE, (1, 2, 3)),
     Bug("etcd:LeaseTooLong", "etcd_leader_stays", "stale_reads == 0"),
+    Bug("etcd:ReadsBeforeOwnEntry", "etcd_figure_8", LINEARIZABLE, (1, 2, 5), quick=False),
+    Bug("etcd:ReadsBeforeApplied", "etcd_catching_up", LINEARIZABLE, (0, 2, 5)),
+    Bug("etcd:CommitsWhatItHas", "etcd_leader_stays", REPLICAS_AGREE),
+    Bug("etcd:AnswersWhenAppended", "etcd_leader_cut", NOTHING_LOST, quick=False),
+    Bug("etcd:CountsItselfAtOnce", "etcd_slow_disk", LINEARIZABLE, (1, 3)),
+    Bug("etcd:ProposesAgain", "etcd_snapshots", LINEARIZABLE, (1, 2, 3), quick=False),
+    Bug("etcd:SnapshotWithoutStore", "etcd_snapshots", LINEARIZABLE),
+    Bug("etcd:SnapshotUnsaved", "etcd_snapshots", REPLICAS_AGREE),
+    Bug("etcd:SnapshotAhead", "etcd_snapshots", REPLICAS_AGREE, (1, 4, 6)),
     Bug("zookeeper:HalfIsEnough", "zookeeper_halves", "sequential == valid"),
     Bug("zookeeper:AckBeforeDisk", "zookeeper_power_loss", LINEARIZABLE),
     Bug("zookeeper:HistoryIgnored", "zookeeper_short_history", LINEARIZABLE),
     Bug("zookeeper:TruncationForgotten", "zookeeper_leader_cut", REPLICAS_AGREE),
+    Bug("zookeeper:EpochIgnored", "zookeeper_old_epoch", LINEARIZABLE),
+    Bug("zookeeper:CommitsAlone", "zookeeper_leader_cut", SEQUENTIAL),
+    Bug("zookeeper:NeverStepsDown", "zookeeper_leader_cut", "stale_reads == 0"),
+    Bug("zookeeper:NeverStops", "zookeeper_follower_cut", "availability_during_minority_read <= 0.6"),
     Bug("cassandra:QuorumOfHalf", "cassandra_quorum_cut", LINEARIZABLE),
     Bug("cassandra:RepairsNothing", "cassandra_quorum_cut", LINEARIZABLE),
     Bug("cassandra:TrustsTheFirstRow", "cassandra_quorum_cut", LINEARIZABLE),
@@ -87,6 +102,13 @@ BUGS = (
     Bug("cassandra:DeletesInPlace", "cassandra_deletes", FRESH_IN_THE_END),
     Bug("cassandra:GraceForgotten", "cassandra_deletes", FRESH_IN_THE_END),
     Bug("cassandra:RepairsLiveRows", "cassandra_deletes", REPLICAS_AGREE),
+    Bug("cassandra:RepairsAfterTheAnswer", "cassandra_slow_writes", LINEARIZABLE, (1, 3, 4)),
+    Bug("cassandra:TombstonesUnrepaired", "cassandra_quorum_deletes", LINEARIZABLE, (4, 7), quick=False),
+    Bug("cassandra:HintsCountAsReplicas", "cassandra_down_counts_not", LINEARIZABLE),
+    Bug("cassandra:LevelsOverAllCentres", "cassandra_two_centres", "stale_reads == 0"),
+    Bug("cassandra:HintsStampedAnew", "cassandra_three_cuts", FRESH_IN_THE_END, quick=False),
+    Bug("cassandra:PartialFilesDropped", "cassandra_three_cuts", REPLICAS_AGREE, quick=False),
+    Bug("cassandra:DeletesUnhinted", "cassandra_three_cuts", REPLICAS_AGREE, quick=False),
     Bug("cassandra_paxos:QuorumOfOne", "cassandra_serial", LINEARIZABLE),
     Bug("cassandra_paxos:LeftoversIgnored", "cassandra_serial", LINEARIZABLE, (5, 6, 10)),
     Bug("cassandra_paxos:ReadsWithoutBallot", "cassandra_serial", LINEARIZABLE),
@@ -96,11 +118,21 @@ BUGS = (
     Bug("dynamo:LastArrivalWins", "dynamo_cut", FRESH_IN_THE_END),
     Bug("dynamo:NoContext", "dynamo_cut", "siblings_final <= 3"),
     Bug("dynamo:ForgetsItsDisk", "dynamo_restarts", LINEARIZABLE),
+    Bug("dynamo:SyncSkipsARange", "dynamo_trees", REPLICAS_AGREE, quick=False),
+    Bug("dynamo:CountsItselfTwice", "dynamo_strict", "stale_reads == 0", quick=False),
+    Bug("dynamo:SumsItsCounters", "dynamo_strict", FRESH_IN_THE_END, (0,)),
+    Bug("dynamo:HintsForgottenWhenSent", "dynamo_handing_over", REPLICAS_AGREE),
+    Bug("dynamo:HintsInMemory", "dynamo_hints_restart", REPLICAS_AGREE),
     Bug("redis:MinorityElects", "redis_minority_cut", NOTHING_LOST),
     Bug("redis:ReadsAtItsReplica", "redis_followers_cut", "stale_reads == 0"),
     Bug("redis:NeverConverts", "redis_primary_cut", REPLICAS_AGREE),
     Bug("redis:BranchKept", "redis_primary_cut", REPLICAS_AGREE),
     Bug("redis:LagIgnored", "redis_long_primary_cut", "lost_writes <= 48"),  # 2 nodes' writes, 4 a second each, for max-lag + 1 s, twice that to be safe
+    Bug("redis:PromotesTheStalest", "redis_stale_replica", "lost_writes <= 12", quick=False),
+    Bug("redis:QuorumNotAsked", "redis_ring", NOTHING_LOST),
+    Bug("redis:SecondIdWithoutEnd", "redis_primary_cut", REPLICAS_AGREE, quick=False),
+    Bug("redis:FullSyncMerges", "redis_primary_cut", REPLICAS_AGREE, (0, 3), quick=False),
+    Bug("redis:AppendsWithoutFsync", "redis_power_loss", NOTHING_LOST),
     Bug("postgres:AnswersBeforeTheStandby", "postgres_primary_lost", NOTHING_LOST),
     Bug("postgres:StandbyAnswersBeforeItsDisk", "postgres_promotion", NOTHING_LOST),
     Bug("postgres:ForgetsToTruncate", "postgres_primary_lost", REPLICAS_AGREE),
@@ -114,6 +146,13 @@ BUGS = (
     Bug("crdt:TrustsItsClock", "crdt_skew", NOTHING_LOST),
     Bug("crdt:TiesStay", "crdt_skew", REPLICAS_AGREE),
     Bug("crdt:AddsUp", "crdt_counter_cut", ANSWERS_AGREE),
+    Bug("crdt:AcknowledgesTheNewest", "crdt_two_replicas", SETS_RIGHT),
+    Bug("crdt:LivesConfused", "crdt_two_replicas", SETS_RIGHT, (0, 1, 3)),
+    Bug("crdt:ContextForgotten", "crdt_two_replicas", SETS_RIGHT),
+    Bug("crdt:AcknowledgesBeforeItsDisk", "crdt_power_loss", ANSWERS_AGREE),
+    Bug("crdt:TellsOneKey", "crdt_counter_state", ANSWERS_AGREE),
+    Bug("crdt:SubtractsOnce", "crdt_counter_state", ANSWERS_AGREE, (0, 1, 2)),
+    Bug("crdt:OneSiblingStays", "crdt_mv_cut", REPLICAS_AGREE),
 )
 
 
@@ -129,7 +168,7 @@ def _holds(record: Record, row: dict[str, Any], column: str, sign: str, value: s
     found = FROM_HISTORY[column](record.history) if column in FROM_HISTORY else row[column]
     assert found is not None, f"{column} was not measured"
     if sign == "<=":
-        return bool(found <= int(value))
+        return bool(found <= float(value))
     return bool(found == (value if isinstance(found, str) else json.loads(value)))
 
 

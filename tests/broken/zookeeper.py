@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capray.policies.zookeeper import zab_learner
+from capray.policies.zookeeper import zab_leader, zab_learner
 from capray.policies.zookeeper.replica import ZooKeeper
 from capray.policies.zookeeper.zab_election import Election
 from capray.policies.zookeeper.zab_leader import Leader
@@ -79,3 +79,67 @@ class TruncationForgotten(ZooKeeper):
 
     LEARNER = ForgetfulLearner
     FROM_LEADER = zab_learner.handlers(ForgetfulLearner)
+
+
+class CountingElection(Election):
+    """Compares how far a history has counted in its epoch, not the epoch."""
+
+    def better(self, a: Notification, b: Notification) -> bool:
+        return (a.zxid & 0xFFFFFFFF, a.leader) > (b.zxid & 0xFFFFFFFF, b.leader)
+
+
+class EpochIgnored(ZooKeeper):
+    """Zxids are compared by their counters.  Violates the order of zxids (DSN 2011, III: <e, c> < <e', c'> if e < e', or e = e' and c < c'): a server whose
+    long history ends in an old epoch leads, and what the newer epoch committed is dropped."""
+
+    ELECTION = CountingElection
+    LEADER = CredulousLeader
+
+
+class LeaderAlone(Leader):
+    """Commits what is on its own disk."""
+
+    def on_ack(self, sid: int, message: Ack) -> None:
+        if sid == self.peer.node and message.zxid in self.acks:
+            self.acks[message.zxid] |= (1 << self.peer.nodes) - 1
+        super().on_ack(sid, message)
+
+
+class CommitsAlone(ZooKeeper):
+    """A transaction is committed when the leader has logged it.  Violates phase 3 (DSN 2011, IV: commit upon acknowledgements from a quorum): a leader that is
+    cut off acknowledges what the others never see."""
+
+    LEADER = LeaderAlone
+    FROM_LEARNER = zab_leader.handlers(LeaderAlone)
+
+
+class StubbornLeader(Leader):
+    """Does not ask whether a quorum follows."""
+
+    def on_tick_timer(self) -> None:
+        self.peer.is_quorum = lambda voters: True  # type: ignore[method-assign]
+        super().on_tick_timer()
+        del self.peer.is_quorum
+
+
+class NeverStepsDown(ZooKeeper):
+    """A leader whose quorum is silent goes on.  Violates Leader.lead's check each tick (Internals, "Leader Activation": a leader that loses its quorum stops):
+    its clients read from a past that the others have left."""
+
+    LEADER = StubbornLeader
+    FROM_LEARNER = zab_leader.handlers(StubbornLeader)
+
+
+class DeafLearner(Learner):
+    """Its socket never times out."""
+
+    def on_timer(self) -> None:
+        self.socket.timed_out()
+
+
+class NeverStops(ZooKeeper):
+    """A follower whose leader is silent goes on serving.  Violates the read time-out of syncLimit x tickTime (Learner; Administrator's Guide, syncLimit:
+    "if followers fall too far behind a leader, they will be dropped"): its reads grow old without bound."""
+
+    LEARNER = DeafLearner
+    FROM_LEADER = zab_learner.handlers(DeafLearner)
