@@ -228,6 +228,15 @@ def test_the_interval_of_a_median_covers_95_in_100(count: int) -> None:
     assert missed[0] <= 0.05 < missed[1] and high == count - 1 - low
 
 
+def test_the_time_that_a_message_takes_is_a_field_of_the_scenario_and_nothing_is_published_beside_it() -> None:
+    """The measured runs tell nothing of servers whose processors are simulated too."""
+    given = asked("--system", "postgres", "--variant", "leader_cut", "--service", "2ms")
+    sweep = script.sweep_of(given)
+    assert scenario_of(sweep, points(sweep)[0], 0).service_us == 2_000 and script.as_published(given) == {}
+    plain = script.sweep_of(asked("--system", "postgres", "--variant", "leader_cut"))
+    assert scenario_of(plain, points(plain)[0], 0).service_us == 0 and script.as_published(asked()) != {}
+
+
 # ---- the first retransmission ---------------------------------------------------------------------------------------------------------
 def test_the_first_retransmission_time_out_is_a_field_of_the_link() -> None:
     """What is sent into a 10 s cut at its beginning goes out again after 13.1 s with 200 ms, after 19.2 s with 300 ms."""
@@ -257,6 +266,7 @@ def test_rows_as_json_and_a_directory_with_a_figure(tmp_path: Path, monkeypatch:
     (("--system", "etcd", "--variant", "sideways"), "variant: 'sideways' is not accepted; it takes one of leader_cut, follower_cut, minority2, "),
     (("--system", "postgres", "--set", "server"), "set: 'server' is not accepted; it takes KEY=VALUE"),
     (("--system", "postgres", "--for", "soon"), "'soon' is not accepted"),
+    (("--system", "postgres", "--service", "slow"), "service: 'slow' is not accepted"),
 ])
 def test_a_wrong_request_is_one_line(arguments: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(InputError) as error:
