@@ -3,7 +3,8 @@
 Decides: which policies and settings, which faults, and what is claimed of each pair, with its source.  May not know: what was measured.
 A claim is the strongest level of capray.studies.ladder that the documentation, the paper or a maintainer promises under that fault, `none` where nothing
 is promised, a second one beside it where the first does not imply it, and whether acknowledged writes may be lost.  It is a floor: a trial above it is no
-deviation.  `eventual` has no deadline; it is claimed where the system's own intervals (hints, gossip, resynchronisation) end within the quiet period.
+deviation.  `eventual` has no deadline; it is claimed where the system's own intervals (hints, gossip, resynchronisation) end within the quiet period, which a fault
+may prolong.
 Counters and sets are given distinct numbers; from the PN counter and the observed-remove set two in five updates take something away again.
 The faults last from 7 s to 15 s of 23 s.  Keys are two and links slow and variable against the requests' spacing, so that operations contend.
 """
@@ -82,7 +83,10 @@ FAULTS = (
         "successive cuts",
         "network",
         "the leader cut off for 5 s, and the next leader 4 s later",
-        {"faults": [_cut("isolate-leader", for_us=5 * SECOND), _cut("isolate-leader", AT_US + 4 * SECOND, 6 * SECOND)]},
+        {
+            "faults": [_cut("isolate-leader", for_us=5 * SECOND), _cut("isolate-leader", AT_US + 4 * SECOND, 6 * SECOND)],
+            "quiet_us": 60 * SECOND,  # two failovers: Redis's Sentinels set a replica right whole failover time-outs (10 s) later
+        },
     ),
     FaultColumn(
         "lossy",
