@@ -60,8 +60,10 @@ def test_that_no_healthy_trial_broke_a_promise_does_not_contradict_a_published_l
 
 
 def test_bounds_stay_where_the_measure_can_be(done):
-    shares = [line for line in pacelc.told([*done[0], *({**row, "seed": 9, "stale_share_during": 0.9} for row in done[0])]) if line["measure"] in pacelc.SHARES]
-    assert shares and all(line["low"] is None or 0 <= line["low"] <= line["high"] <= 1 for line in shares)
+    rows = [*done[0], *({**row, "seed": 9, "stale_share_during": 0.9, "lost_writes": 4, "availability_worst_node_during": 0.5} for row in done[0])]
+    for place in pacelc.places(rows):
+        assert all(0 <= found.low <= found.high <= 1 for found in (place.stale, place.worst) if found.low is not None)
+        assert place.lost.low == 0 and place.lost.high > 4
 
 
 def test_the_page_and_its_figures(done):

@@ -59,7 +59,7 @@ MEANING = {
 # By rank: blue to red by way of pale yellow, apart for every kind of colour blindness; none of them is told by colour alone.
 COLOURS = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7e0", "#fee090", "#f4a582", "#b2182b")
 DARK = (0, 6)
-COLUMN, ROW, LEFT, TOP = 58, 44, 210, 200  # pixels
+COLUMN, ROW, LEFT, TOP = 66, 44, 210, 220  # pixels
 LINE_LETTERS = 6  # of a cell's text
 
 
@@ -147,7 +147,7 @@ def figure(table: Sequence[Cell]) -> go.Figure:
         f"causal consistency, REG no stale read, EC the last reads agree;<br>"
         "PRAM each writer's order; sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>"
         "! acknowledged writes lost, or overwritten by "
-        "the past; ≥ a stronger level was left undecided; <i>k of n</i>: only so many trials were not linearizable; <i>slanted</i>: half or less was "
+        "the past; ≥ a stronger level was left undecided;<br><i>k of n</i>: only so many trials were not linearizable; <i>slanted</i>: half or less was "
         "answered; framed: a promise broken"
     )
     style(drawn, "Which consistency held in every trial", told, TOP + 20 + ROW * len(names), False)

@@ -257,8 +257,13 @@ class Place(NamedTuple):
         return self.together is not None and self.together < 1
 
 
-SHARES = ("answered_read", "answered_write", "worst", "stale")
 DURING = ("availability_during_read", "availability_during_write", "availability_worst_node_during", "stale_share_during", "lost_writes")
+
+
+def bounded(found: Summary, share: bool) -> Summary:
+    """With an interval that stays where the measure can be: from 0, and a share up to 1."""
+    low, high = (None if x is None else max(0.0, min(x, 1.0) if share else x) for x in (found.low, found.high))
+    return found._replace(low=low, high=high)
 
 
 def places(rows: Sequence[Row]) -> list[Place]:
@@ -273,9 +278,9 @@ def places(rows: Sequence[Row]) -> list[Place]:
                 for kind in ("read", "write")
             ]
             (read, write), (read_p99, write_p99) = (
-                [summarize([row[f"latency_{kind}_{of}_us"] for row in whole]) for kind in ("read", "write")] for of in ("p50", "p99")
+                [bounded(summarize([row[f"latency_{kind}_{of}_us"] for row in whole]), False) for kind in ("read", "write")] for of in ("p50", "p99")
             )
-            reads, writes, least, stale, lost = (summarize([row[name] for row in cut]) for name in DURING)
+            reads, writes, least, stale, lost = (bounded(summarize([row[name] for row in cut]), name != "lost_writes") for name in DURING)
             broken = sum(row["linearizable"] == "invalid" for row in whole)
             together = None if None in worst else sum(x for x in worst if x is not None)
             out.append(Place(pattern, read, write, read_p99, write_p99, reads, writes, least, stale, lost, broken, together))
@@ -316,6 +321,5 @@ def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
         out.append({"measure": "read_and_write", "published": None, "simulated": place.together, "low": None, "high": None, "within": None, **told_of})
         for name in ("read_us", "write_us", "read_p99_us", "write_p99_us", "answered_read", "answered_write", "worst", "stale", "lost"):
             found: Summary = getattr(place, name)
-            low, high = (None if x is None else max(0.0, min(x, 1.0) if name in SHARES else x) for x in (found.low, found.high))  # as far as it can be at all
-            out.append({"measure": name, "published": None, "simulated": found.mean, "low": low, "high": high, "within": None, **told_of})
+            out.append({"measure": name, "published": None, "simulated": found.mean, "low": found.low, "high": found.high, "within": None, **told_of})
     return out
