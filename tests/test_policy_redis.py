@@ -169,7 +169,7 @@ def test_a_primary_without_enough_replicas_in_touch_stops_taking_writes_after_ma
     assert reply.outcome == "fail" and "NOREPLICAS" in (reply.error or ""), "provably not done"
     assert ask(link, 0, "read")[0] == "ok"
     link.heal()
-    link.run_for(4 * S)  # what was sent at the beginning of the cut is next retransmitted 12.6 s after; then the primary counts, once a second
+    link.run_for(4 * S)  # what was sent at the beginning of the cut is next retransmitted 13 s after; then the primary counts, once a second
     assert ask(link, 0, "write", value="again")[0] == "ok"
 
 
