@@ -6,9 +6,9 @@ sends nothing new: real servers' heartbeats into such a cut stop within a third 
 order, the half-open connection and the dial's back-off, and those are here.
 Sources: RFC 6298 (time-out doubles), RFC 8985, 7 (tail loss probe), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after
 924.6 s), SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793
-(reset in answer to a segment for a connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it held, and a FIN behind it),
-tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux 6.18: sent 1 s before close() into
-a cut of 10 s, read by the other side 13.3 s after the sending.
+(reset in answer to a segment for a connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it
+held, and a FIN behind it), tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux
+6.18: sent 1 s before close() into a cut of 10 s, read by the other side 13.3 s after the sending; into a longer one, last retransmitted after 54 s.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class Transport(Lanes):
             lane.unacked += entry[8]
         if self._blocked(lane, entry[7]):
             self._stop(entry, lane)
-        elif lane.stuck:
+        elif lane.stuck and not (self.cut_mode == "tcp" and self._own(entry, lane)):
             self._queue_behind(entry, lane)
         elif not self.tcp and self.lossy and self._lost_or_doubled(lane.src * self.n + lane.dst, entry):
             return
@@ -314,7 +314,7 @@ class Transport(Lanes):
 
     def _let_go(self, t: int, lane: Lane, goes_on: bool = False) -> list[Entry]:
         """Take what waits off a lane whose connection is closed.  What its system goes on sending on that connection is returned (if `goes_on`), what
-        a client sent goes on by itself, the rest is lost."""
+        a client sent goes on by itself (but not what opens a connection, CONTROL, which stands for its SYN), the rest is lost."""
         lane.unacked = 0
         kept: list[Entry] = []
         tcp = self.cut_mode == "tcp"
@@ -323,7 +323,7 @@ class Transport(Lanes):
             if entry[6] == CONNECTED:  # the receiver never hears of this connection
                 if connection is not None and connection.epoch == entry[5]:
                     connection.up[int(lane.dst > lane.src)] = goes_on = False
-            elif tcp and self._own(entry, lane):
+            elif tcp and self._own(entry, lane) and entry[6] & 7 != CONTROL:
                 self._orphan(t, Orphan(lane.src, lane.dst, [entry], entry[7], -1))
             elif tcp and goes_on and entry[6] >= 0 and not entry[6] & CLIENT:
                 kept.append(entry)
@@ -332,9 +332,9 @@ class Transport(Lanes):
         return kept
 
     def _own(self, entry: Entry, lane: Lane) -> bool:
-        """A message on a client's connection of its own (a pool's), which is not closed with the pair's, but ends with the process at the other end.  What
-        opens such a connection (CONTROL) stands for its SYN: a socket closed before it is connected sends no more."""
-        if entry[6] < 0 or not entry[6] & CLIENT or entry[6] & 7 == CONTROL:
+        """A message on a client's connection of its own (a pool's), which is not closed with the pair's, nor waits for it, but ends with the process at the
+        other end."""
+        if entry[6] < 0 or not entry[6] & CLIENT:
             return False
         connection = self.connections.get(self._pair(lane.src, lane.dst))
         return connection is None or not connection.died[int(lane.dst > lane.src)]

@@ -371,6 +371,17 @@ def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the
     assert "a client's" not in [what for *_, what in story.run(100 * S)]
 
 
+def test_a_clients_message_after_heal_does_not_wait_for_what_the_pair_retransmits() -> None:
+    story = Story()
+    cut = story.begin(S, shape="0|1,2")
+    story.send(2 * S, 0, 1, "the pair's")
+    story.end(10 * S, cut)  # next try: some 14.6 s
+    story.send(11 * S, 0, 1, "a client's", CLIENT)
+    story.send(11 * S, 0, 1, "behind it")
+    first, *others = story.run(60 * S)
+    assert first == (11 * S + MS, 1, 0, "a client's") and [what for *_, what in others] == ["the pair's", "behind it"] and others[0][0] > 14 * S
+
+
 def test_a_server_does_not_dial_its_client_to_answer() -> None:
     story = Story()
     story.net.close(S, 0, 1)
