@@ -203,9 +203,9 @@ def windows_figure(lines: list[dict[str, Any]], cuts: tuple[str, ...], windows: 
     style(
         figure,
         "Hints alone: replicas that differ for good, by hint window and length of the cut",
-        f"{max(line['trials'] for line in lines)} trials a cell; share of (key, pair of replicas) after the last reads; hints come 2 s after a write at the "
-        "earliest, the window counts from the oldest",
-        190 + 46 * len(windows),
+        f"{max(line['trials'] for line in lines)} trials a cell; share of (key, pair of replicas) after the last reads. A silent replica's hint is written 2 s "
+        "after the write, a convicted one's at once;<br>the window counts from the conviction, and from the oldest hint kept",
+        210 + 46 * len(windows),
         False,
     )
     figure.update_xaxes(type="category", title_text="length of the cut", showgrid=False)

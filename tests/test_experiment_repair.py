@@ -50,6 +50,11 @@ def test_without_hints_read_repair_and_anti_entropy_what_a_replica_missed_it_mis
     assert lines["nothing", "divergence_final"]["simulated"] > 0.02
 
 
+def test_no_bound_is_below_what_a_measure_can_be(lines):
+    assert all(line["low"] is None or line["low"] >= 0 for line in lines.values())
+    assert any(line["low"] == 0 < line["simulated"] for line in lines.values())  # a t interval of two seeds reaches below
+
+
 def test_hints_alone_bring_everything_together_within_seconds(lines):
     """A hint is flushed within 10 s and dispatched within 10 s more."""
     assert lines["hints", "converged_share"]["simulated"] == 1
