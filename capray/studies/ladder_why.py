@@ -75,8 +75,8 @@ WHY = {
     "postgres, asynchronous standby": "Promotion without fencing: behind a cut two primaries acknowledge, and what the standby had not received is lost.",
     "postgres, synchronous standby": (
         "What is acknowledged is on the standby, so a failover loses nothing; but an old primary that was not fenced goes on answering reads, also of commits "
-        "whose wait a client gave up, which only it has. No order explains both sides; yet such a commit has no known outcome, so that a read of it is not "
-        "called stale (REG)."
+        "whose wait a client gave up, which only it has. No order in real time explains both sides; one that ignores it does (SEQ). A read of such a commit is "
+        "not called stale, its outcome being unknown (REG); one of what stood there before the promotion is."
     ),
     "postgres, reads at the standby": (
         "The standby replays the log in order, later: a client that reads there may not find its own writes yet (most of all while the primary is down) and "
