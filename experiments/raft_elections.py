@@ -131,7 +131,8 @@ def say(answers: list[dict[str, Any]], as_json: bool) -> None:
             continue
         verdict = "within tolerance" if found["within"] else "NOT within tolerance"
         published = "" if found["published"] is None else f"  published {found['published']:.4g}: {verdict}"
-        print(f"{found['range']:>10} {found['measure']:>10} {found['simulated']:10.4g}  [{found['low']:.4g}, {found['high']:.4g}]{published}")
+        simulated, low, high = ("never" if found[name] is None else f"{found[name]:.4g}" for name in ("simulated", "low", "high"))
+        print(f"{found['range']:>10} {found['measure']:>10} {simulated:>10}  [{low}, {high}]{published}")
 
 
 if __name__ == "__main__":

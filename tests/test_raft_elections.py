@@ -135,3 +135,11 @@ def test_as_a_real_etcd_did(run: str) -> None:
         assert 9 <= median(one["staleness_max_us"] for one in found) / 1e6 <= 13, "a minority's reads grow as old as the cut and its aftermath"
     else:
         assert all(one["stale_reads"] == 0 and one["linearizable"] == "valid" for one in found)
+
+
+def test_elections_that_never_end_count_as_longer_than_all_others() -> None:
+    """Figure 16: "with no randomness ... leader election consistently took longer than 10 seconds": such trials are not left out of a range's quantiles."""
+    rows = [{"label": "150-150", "leaderless_us": us} for us in (160_000, 150_000, None, None, 170_000)]
+    found = {answer["measure"]: answer for answer in study.judged("150-150", rows)}
+    assert [found[name]["simulated"] for name in ("p10", "median", "p90", "mean")] == [150.0, 170.0, None, None]
+    assert {answer["unfinished"] for answer in found.values()} == {2}

@@ -9,7 +9,7 @@ Sources: Ongaro and Ousterhout, ATC 2014, figure 16 (digitised from the author's
 from __future__ import annotations
 
 import tempfile
-from math import comb, sqrt
+from math import comb, inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,25 @@ def measured(record: Record) -> dict[str, int | None]:
 
 
 def times(rows: list[Row], label: str) -> list[Row]:
-    """The rows of one range that ended with a leader."""
-    return [row for row in rows if row["label"] == label and row["leaderless_us"] is not None]
+    """The rows of one range."""
+    return [row for row in rows if row["label"] == label]
+
+
+def leaderless_ms(rows: list[Row]) -> list[float]:
+    """How long each election took, ascending; infinite where the trial ended without a leader (timeouts that do not differ elect nobody)."""
+    return sorted(inf if row["leaderless_us"] is None else row["leaderless_us"] / 1000 for row in rows)
 
 
 # ---- the answers --------------------------------------------------------------------------------------------------------------------
 def judged(name: str, rows: list[Row], as_published: bool = True) -> list[dict[str, Any]]:
-    """One object a measure of a range: simulated ms with its interval, beside what was published (null where nobody has, or not `as_published`)."""
-    ordered = sorted(row["leaderless_us"] / 1000 for row in rows)
+    """One object a measure of a range: simulated ms with its interval, beside what was published (null where nobody has, or not `as_published`).
+    Elections without an end count as longer than all others: what hangs on them is null, and `unfinished` says how many they are."""
+    ordered = leaderless_ms(rows)
     n = len(ordered)
     if n < 2:
         raise InputError(f"range {name}: {n} elections are too few to say anything; it takes 2 or more")
     mean = sum(ordered) / n
-    error = sqrt(sum((x - mean) ** 2 for x in ordered) / (n - 1) / n)
+    error = sqrt(sum((x - mean) ** 2 for x in ordered) / (n - 1) / n) if mean < inf else 0.0
     known = PUBLISHED.get(name, {}) if as_published else {}
     found = [answer(name, "mean", mean, (mean - Z * error, mean + Z * error), (mean - SURE_Z * error, mean + SURE_Z * error), n, known)]
     for measure, (part, of) in QUANTILES.items():
@@ -97,22 +103,22 @@ def judged(name: str, rows: list[Row], as_published: bool = True) -> list[dict[s
         ranks = [min(n, max(1, round(n * part / of + z * spread))) - 1 for z in (-SURE_Z, -Z, 0, Z, SURE_Z)]
         least, low, middle, high, most = (ordered[rank] for rank in ranks)
         found.append(answer(name, measure, middle, (low, high), (least, most), n, known))
-    return found
+    return [{**each, "unfinished": ordered.count(inf)} for each in found]
 
 
 def answer(name: str, measure: str, value: float, sure: tuple[float, float], surer: tuple[float, float], trials: int, known: dict[str, float]) -> dict[str, Any]:
     """What is printed of one measure."""
     published, tolerance = known.get(measure), TOLERANCE[measure]
     within = None if published is None else surer[0] <= published * (1 + tolerance) and surer[1] >= published * (1 - tolerance)
-    low, high = round(sure[0], 4), round(sure[1], 4)
-    return {"range": name, "measure": measure, "published": published, "simulated": round(value, 4), "low": low,
-            "high": high, "within": within, "tolerance": tolerance, "trials": trials}
+    simulated, low, high = (round(x, 4) if x < inf else None for x in (value, *sure))
+    return {"range": name, "measure": measure, "published": published, "simulated": simulated, "low": low, "high": high, "within": within,
+            "tolerance": tolerance, "trials": trials}
 
 
 def judged_split(share: float, rows: list[Row]) -> dict[str, Any]:
     """The share of elections that took a second round, beside the closed form."""
     width = SPLIT_LATENCY_US / share
-    second = sum(row["heard_us"] > 5 * width + 5 * SPLIT_LATENCY_US for row in rows)
+    second = sum((row["heard_us"] or inf) > 5 * width + 5 * SPLIT_LATENCY_US for row in rows)
     n, closed = len(rows), split_share(5, 4, share)
     error = sqrt(closed * (1 - closed) / n)
     return {"range": f"split {share}", "measure": "split_vote", "published": closed, "simulated": second / n, "low": max(0.0, second / n - Z * error),
@@ -131,14 +137,16 @@ def figure(names: list[str], rows: list[Row]) -> go.Figure:
     """Figure 16: the share of elections that have ended, against time; the published quantiles as crosses."""
     drawn = go.Figure()
     for name, look in zip(names, looks(names).values()):
-        ordered = sorted(row["leaderless_us"] / 1000 for row in times(rows, name))
+        ordered = leaderless_ms(times(rows, name))
         step = max(1, len(ordered) // 1000)
         share = [(i + 1) / len(ordered) for i in range(len(ordered))]
-        drawn.add_scatter(x=ordered[::step], y=share[::step], mode="lines", name=f"{name} ms", line={"color": look.colour, "dash": look.dash})
-        marks = [(PUBLISHED[name][measure], part / of) for measure, (part, of) in QUANTILES.items() if name in PUBLISHED]
-        drawn.add_scatter(x=[x for x, _ in marks], y=[y for _, y in marks], mode="markers", name=f"{name} ms, published",
-                          marker={"symbol": "x", "size": 10, "color": look.colour})
-    drawn.update_xaxes(type="log", title="time without a leader, ms")
+        over = len(ordered) - ordered.count(inf)
+        drawn.add_scatter(x=ordered[:over:step], y=share[:over:step], mode="lines", name=f"{name} ms", line={"color": look.colour, "dash": look.dash})
+        if name in PUBLISHED:
+            marks = [(PUBLISHED[name][measure], part / of) for measure, (part, of) in QUANTILES.items()]
+            drawn.add_scatter(x=[x for x, _ in marks], y=[y for _, y in marks], mode="markers", name=f"{name} ms, published",
+                              marker={"symbol": "x", "size": 10, "color": look.colour})
+    drawn.update_xaxes(type="log", title="time without a leader, ms", tickvals=[10, 20, 50, 100, 200, 500, 1000, 2000, 5000])
     drawn.update_yaxes(title="share of elections", range=[0, 1.02])
     return style(drawn, "How long Raft is without a leader", f"{len(rows)} elections; crosses: Ongaro and Ousterhout 2014, figure 16", 520)
 

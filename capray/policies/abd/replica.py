@@ -5,6 +5,8 @@ A read asks for tags and values, then stores the largest back before it answers.
 available on the side that holds a majority.  What has been stored is persisted before it is acknowledged.
 Both papers' writers do one thing at a time and never crash; these nodes' clients do many, and restart.  So that no tag is given twice, a node numbers its
 writes of a key above those it has under way, and a write is on its own disk before it is sent (Guerraoui and Levy, ICDCS 2004: the writer logs first).
+Of the two papers of 1995 and 1997 only abstracts were at hand: their phases are told as later accounts have them (Attiya, "Robust simulation of shared memory:
+20 years after", EATCS Bulletin 2010).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Read one, write all, by two-phase commit: Gray 1978 (Notes on Data Base Operating Systems, 5.8.3.3); Bernstein, Hadzilacos and Goodman 1987
 (BHG), ch. 7; presumed abort: Mohan, Lindsay and Obermarck 1986 (R*).  The thought experiment's C choice.
+Gray's notes and the R* paper were not at hand but for the latter's opening: their sections are cited from secondary sources, BHG among them.
 
 Decides: when a write is committed everywhere or nowhere.  May not know: who is reachable; silence alone refuses.
 Every node is a participant; the coordinator is the client's node.  It locks the key at home, asks all others to prepare (lock the key, log
