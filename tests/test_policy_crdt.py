@@ -154,6 +154,22 @@ def test_messages_may_be_lost_received_out_of_order_or_multiple_times(type: Any,
     assert one == two == three == expected.get(type, one) and one is not None
 
 
+@by_replication
+def test_no_effect_is_seen_before_its_cause_though_messages_are_lost_and_overtake_each_other(replication: Any) -> None:
+    """Almeida 2018, section 6: the causal delta-merging condition: an interval is joined only where all before it was; a sender begins at what was
+    acknowledged, so that what was lost is in the next.  b is always written after a."""
+    link, seen = Unreliable(Crdt, 3, CrdtSettings(type="lww-register", replication=replication, gossip_interval_us=50_000)), set()
+    for i in range(1, 13):
+        link.wait(link.request(0, "write", "a", i))
+        link.wait(link.request(0, "write", "b", i))
+        for _ in range(6):
+            link.run_for(20_000)
+            pairs = [(a or 0, b or 0) for a, b in zip(link.values("a"), link.values("b"))]
+            assert all(b <= a for a, b in pairs)
+            seen.update(pairs[1:])
+    assert len(seen) > 5
+
+
 @by_type
 def test_up_to_n_minus_1_replicas_may_crash_at_once(type: Any) -> None:
     """SSS 2011, 1: "a SEC object tolerates up to n - 1 simultaneous crashes": the one left answers, and what it took reaches those that come back."""

@@ -57,14 +57,13 @@ WHY = {
     ),
     "redis": (
         "One primary executes all commands and acknowledges before its replicas have them. Whenever the Sentinels elect another (leader cut, paused or "
-        "crashed for longer than down-after) what was not yet replicated is lost, and under a cut all that the old primary goes on acknowledging. A cut of two "
-        "followers may end so, too: their Sentinels are quorum (2) enough to call the primary down, and on heal may find the votes of the others before they "
-        "hear from it; a vote does not ask whether it is down. While the "
-        "primary stays it is linearizable. An order that may ignore real time can put the lost branch before the other, so that sequential often survives the "
-        "loss: hence the loss is counted apart (!). Under 'drift + leader alone' some trials end before the deposed primary has dropped its branch, which is then "
-        "not counted as lost: a Sentinel converts it at the second INFO after heal, 10 s on (sentinel.c: the role stable for 8 s, INFO every 10 s), and its new "
-        "primary begins the full resynchronisation 4 to 6 s later by its own clock (repl-diskless-sync-delay 5, in whole seconds), which is up to 8.6 s where that "
-        "runs at 0.7: real servers so timed would be as late."
+        "crashed for longer than down-after) what was not yet replicated is lost, and under a cut all that the old primary goes on acknowledging. A cut of "
+        "two followers may end so, too: their Sentinels are quorum (2) enough to call the primary down, and on heal may find the votes of the others before "
+        "they hear from it; a vote does not ask whether it is down. While the primary stays it is linearizable. An order that may ignore real time can put "
+        "the lost branch before the other, so that sequential often survives the loss: hence the loss is counted apart (!). Under 'drift + leader alone' "
+        "some trials end before the deposed primary has dropped its branch, which is then not counted as lost: a Sentinel converts it at the second INFO "
+        "after heal, 10 s on (sentinel.c: the role stable for 8 s, INFO every 10 s), and its new primary begins the full resynchronisation 4 to 6 s later by"
+        " its own clock (repl-diskless-sync-delay 5, in whole seconds), which is up to 8.6 s where that runs at 0.7: real servers so timed would be as late."
     ),
     "redis, min-replicas 2": (
         "A primary that hears of fewer than two replicas within max-lag refuses writes: the split brain loses some seconds of them instead of all, but not "
