@@ -57,6 +57,10 @@ STORIES = [
     ("an effect without its cause, of another key", [
         add(0, 1, 0, 9), read(1, [1], 1, 2), add(1, 2, 3, 9, "y"), read(2, [2], 4, 5, "y"), read(2, [], 6, 7), remove(0, 1, 10, 11)],
      ALL - STRONG - {*CAUSAL_LEVELS, "writes-follow-reads"}),
+    ("a remove that was over before the add was asked explains nothing", [remove(1, 1, 0, 1), add(2, 1, 2, 2), read(2, [], 3, 5)],
+     ALL - STRONG - {*CAUSAL_LEVELS, "PRAM", "read-your-writes", "regular"}),
+    ("two sides of a cut, each sees its own adds", [
+        add(0, 1, 0, 1), add(1, 2, 0, 1), add(2, 3, 0, 1), remove(2, 3, 2, 3), read(0, [1], 4, 5), read(1, [2], 4, 5)], ALL - STRONG - {"regular"}),
     ("what nobody added", [read(0, [7], 0, 1), remove(0, 1, 2, 3)], set()),
 ]
 
