@@ -49,6 +49,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "reference" / "real_servers"
 def ensemble(nodes: int = 3, policy: type[ZooKeeper] = ZooKeeper, sync_us: int = 100, **given_settings: Any) -> FakeLink:
     """An ensemble that has elected its leader (the last node) and whose clients are connected; 1 s old, its ticks counted from 0.2 s on."""
     given_settings.setdefault("tick_phase_us", 0)
+    given_settings.setdefault("leader_port_us", 0)
     link = FakeLink(policy, nodes, ZooKeeperSettings(**given_settings), sync_us=sync_us)
     link.run(SECOND)
     return link
@@ -56,7 +57,7 @@ def ensemble(nodes: int = 3, policy: type[ZooKeeper] = ZooKeeper, sync_us: int =
 
 def alone(nodes: int = 3, node: int = 0, **settings: Any) -> ZooKeeper:
     """One server without a network: its handlers are called by hand."""
-    return ZooKeeper(node, nodes, ZooKeeperSettings(**settings), Stream(0, "replica", node))
+    return ZooKeeper(node, nodes, ZooKeeperSettings(**{"leader_port_us": 0, **settings}), Stream(0, "replica", node))
 
 
 def taken(server: ZooKeeper) -> list[tuple[Any, ...]]:
@@ -71,7 +72,7 @@ def vote(server: ZooKeeper, src: int, leader: int, zxid: int = 0, epoch: int = 0
 # ---- election ------------------------------------------------------------------------------------------------------------------------
 def test_an_ensemble_of_three_starts_in_a_finalise_wait_and_a_few_round_trips() -> None:
     """DSN 2011, section IV: discovery, synchronization, broadcast; Leader.java: FOLLOWERINFO, LEADERINFO, ACKEPOCH, DIFF, NEWLEADER, UPTODATE."""
-    link = FakeLink(ZooKeeper, 3)
+    link = FakeLink(ZooKeeper, 3, settings=ZooKeeperSettings(leader_port_us=0))
     link.run(205_000)
     assert [line for line in link.log if " Notification" not in line] == [
         "    0.000ms 0 becomes looking",

@@ -23,6 +23,7 @@ from capray.policies.zookeeper.zab_messages import (
     Forward,
     LeaderInfo,
     NewLeader,
+    NotLeading,
     Proposal,
     UpToDate,
     epoch_of,
@@ -104,6 +105,25 @@ def test_a_leader_becomes_active_when_a_quorum_is_in_step() -> None:
     assert not server.serving and said(server, UpToDate) == []
     server.on_message(2, Ack(make_zxid(1)))
     assert server.serving and [to for to, _ in said(server, UpToDate)] == [1, 2]
+
+
+def test_a_follower_that_comes_before_its_leaders_port_is_open_tries_again() -> None:
+    """Learner.connectToLeader: "Unexpected exception, tries={}, ... connecting to {}", again after leaderConnectDelayDuringRetryMs, 100.  So did the followers
+    of 10 of 15 elections of real servers 3.8.0: those that came within 6 ms of their leader's."""
+    server = alone(3, leader_port_us=7_000)
+    server.on_start()
+    server.elected(0)
+    server.on_message(1, FollowerInfo(0))
+    assert [to for to, _ in said(server, NotLeading)] == [1] and server.leader is not None and server.leader.epoch == 1
+    server.now += 7_000
+    server.on_message(1, FollowerInfo(0))
+    assert [to for to, _ in said(server, LeaderInfo)] == [1]
+    follower = alone(3, node=1)
+    follower.on_start()
+    follower.elected(0)
+    taken(follower)
+    follower.on_message(0, NotLeading())
+    assert (SET_TIMER, "register", 100_000) in taken(follower)
 
 
 def test_a_leader_without_a_quorum_in_step_gives_up_after_init_limit() -> None:

@@ -102,7 +102,7 @@ class ZooKeeper(QuorumPeer):
         handler = self.FROM_LEARNER.get(kind)
         if handler is None:
             self.election.on_notification(src, message)
-        elif self.leader is None:
+        elif self.leader is None or (kind is FollowerInfo and not self.leader.port_is_open()):
             if kind is FollowerInfo:
                 self.send(src, NotLeading())
         elif kind is FollowerInfo or self.leader.heard(src):

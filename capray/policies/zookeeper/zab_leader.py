@@ -81,6 +81,7 @@ class Leader:
         self.tick_us = settings.tick_time_us
         self.init_us = settings.init_limit * settings.tick_time_us
         self.sync_us = settings.sync_limit * settings.tick_time_us
+        self.elected_at = peer.now
         self.phase = DISCOVERY
         self.epoch = -1
         self.own_history = (peer.current, peer.db.last_zxid())
@@ -101,6 +102,10 @@ class Leader:
         """Wait for a quorum of learners."""
         self.peer.set_timer("lead", self.init_us)
         self._offer(self.peer.node, self.peer.accepted)
+
+    def port_is_open(self) -> bool:
+        """Whether learners can connect yet: they decide when their leader does, and the first of them come too early (Learner.connectToLeader tries again)."""
+        return not 0 <= self.peer.now - self.elected_at < self.peer.settings.leader_port_us
 
     def stop(self) -> None:
         """Leader.shutdown: close every learner's socket."""
