@@ -38,16 +38,13 @@ def figures(rows: Sequence[Row], deadline_us: int = DEFAULT_DEADLINE_US, names: 
     tidied = tidy(ordered(rows, names))
     if not tidied:
         return {}
-    drawn = {
-        "signature": signature(tidied, deadline_us),
-        "availability": availability(tidied, deadline_us),
-        "inconsistency": inconsistency(tidied, deadline_us),
-        "heatmap": heatmap(tidied),
-        "allowed": allowed(tidied, deadline_us),
-        "triangle": triangle(tidied, deadline_us),
-    }
-    if len({row["duration"] for row in tidied}) < 2:  # nothing to draw against duration
-        drawn = {name: drawn[name] for name in ("signature", "triangle")}
+    drawn: dict[str, go.Figure | None] = {"signature": signature(tidied, deadline_us)}
+    if len({row["duration"] for row in tidied}) > 1:  # else there is nothing to draw against duration
+        drawn["availability"] = availability(tidied, deadline_us)
+        drawn["inconsistency"] = inconsistency(tidied, deadline_us)
+        drawn["heatmap"] = heatmap(tidied)
+        drawn["allowed"] = allowed(tidied, deadline_us)
+    drawn["triangle"] = triangle(tidied, deadline_us)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
