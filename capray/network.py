@@ -203,24 +203,15 @@ class Network(Transport):
         self._reckon()
 
     def _deliver_orphan(self, t: int, number: int) -> None:
-        """What a closed socket held gets through.  It is lost where the peer's end of that connection is closed too, or has been replaced."""
+        """What a client's closed socket held gets through.  What goes by other connections does not hold it up, nor it them."""
         orphan = self.orphans.get(number)
         if orphan is None or self.rows[orphan.src] >> orphan.dst & 1:
             return
-        lane, side = self._between(orphan.src, orphan.dst), int(orphan.dst > orphan.src)
-        connection = self.connections.get(self._pair(orphan.src, orphan.dst))
-        client = orphan.epoch < 0
-        arrives = t + self._delay(lane)
-        if not client and (connection is None or connection.epoch != orphan.epoch or not (connection.up[side] or arrives < connection.learns[side])):
-            self._end_orphan(number)
-            return
         del self.orphans[number]
-        for entry in orphan.entries:  # what goes by newer connections does not hold it up
-            newest, lane.last = lane.last, arrives
-            self._deliver((arrives, *entry[1:6], entry[6] | ORPHANED if client else entry[6], *entry[7:]), lane)
-            arrives, lane.last = lane.last, max(lane.last, newest)
-        if not client and connection is not None and connection.up[side]:
-            self._part(connection, side, arrives)
+        lane, entry = self._between(orphan.src, orphan.dst), orphan.entry
+        newest, lane.last = lane.last, 0
+        self._deliver((t + self._delay(lane), *entry[1:6], entry[6] | ORPHANED, *entry[7:]), lane)
+        lane.last = max(lane.last, newest)
 
     def _give_up(self, t: int, key: int, sent: int) -> None:
         """The system gives up retransmitting what was sent at `sent`: the connection is gone on this side."""

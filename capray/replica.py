@@ -131,9 +131,8 @@ class Replica:
         self.effects.append((CONNECT, peer))
 
     def close(self, peer: int) -> None:
-        """Close the connection, or stop dialling.  What the peer sends from now on is lost, and what waited for the dial.  What was sent on an open connection
-        goes on being sent by the system (Linux: for 102 s, tcp.py): the peer still receives it, then `on_disconnected`, unless it closes its end too or is
-        connected anew before."""
+        """Close the connection, or stop dialling.  What was sent and not yet delivered, either way, is lost, but what clients sent (`Message.client`): their
+        systems go on sending that (Linux: for 102 s, tcp.py)."""
         self.effects.append((CLOSE, peer))
 
     def applied(self, key: str, value: Any, order: tuple[int, ...], superseded: tuple[Any, ...] = (), late: bool = False) -> None:

@@ -3,10 +3,11 @@
 Decides: what becomes of messages on a connection that is cut, closed, half-open or being dialled.  May not know: policies, message bodies.
 Simplified, and why: no congestion or flow control beyond one unscaled window, and one retransmission time-out, while acknowledgements are cut (after that Linux
 sends nothing new: real servers' heartbeats into such a cut stop within a third of a second); a partition's visible effects are the retransmission time-out, the
-order, the half-open connection and the dial's back-off, and those are here.
+order, the half-open connection and the dial's back-off, and those are here.  And where a replica closes a connection, both its buffers are lost: a kernel goes
+on sending what was sent before, but a server that closes a silent connection has a peer that closes its end too, or meets a newer one.  A client's it does send.
 Sources: RFC 6298 (time-out doubles), RFC 8985, 7 (tail loss probe), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after
 924.6 s), SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793
-(reset in answer to a segment for a connection that is not there).  A closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it
+(reset in answer to a segment for a connection that is not there).  A client's closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it
 held, and a FIN behind it), tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux
 6.18: sent 1 s before close() into a cut of 10 s, read by the other side 13.3 s after the sending; into a longer one, last retransmitted after 54 s.
 """
@@ -101,16 +102,11 @@ class Connection:
 
 
 class Orphan:
-    """What a closed socket still held: its system goes on sending it.
+    """What the closed socket of a client still held, which its system goes on sending."""
 
-    `sent`: when the oldest of it was first sent.  `epoch`: the pair's connection that was closed, a FIN follows; -1: a client's, which has a connection of its own.
-    """
+    __slots__ = ("dst", "entry", "src")
 
-    __slots__ = ("dst", "entries", "epoch", "sent", "src")
-
-    def __init__(self, src: int, dst: int, entries: list[tuple], sent: int, epoch: int) -> None:  # type: ignore[type-arg]
+    def __init__(self, src: int, dst: int, entry: tuple) -> None:  # type: ignore[type-arg]
         self.src = src
         self.dst = dst
-        self.entries = entries
-        self.sent = sent
-        self.epoch = epoch
+        self.entry = entry

@@ -51,8 +51,8 @@ class FakeLink(Wire):
     `role_changes`, `log` (the transcript's lines), `history()` (for the checkers), `replica(node)` (the state machine itself),
     `journal(node)`.
 
-    transport: from the policy's class.  "tcp": ordered, a cut holds what is sent and delivers it after `heal()` unless the receiving side
-    called `close()` or is connected anew; connections among all pairs are open at the start.  "datagram": a cut drops; there are no connections.  `cut(mode=...)`
+    transport: from the policy's class.  "tcp": ordered, a cut holds what is sent and delivers it after `heal()` unless a side called
+    `close()` (a client's goes on); connections among all pairs are open at the start.  "datagram": a cut drops; there are no connections.  `cut(mode=...)`
     overrides what the cut does to messages.  For uneven latency or loss, subclass and override `latency` and `loses`.
 
     Every message goes through MessagePack and every journal record must be encodable, as between real processes; one that does not

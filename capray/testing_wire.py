@@ -66,6 +66,7 @@ class Wire:
         self._blocked: dict[tuple[int, int], Mode] = {}
         self._held: list[tuple[int, int, Any]] = []  # source, destination, event: waits for heal
         self._last: dict[tuple[int, int], int] = {}  # when the link's latest message arrives, for order
+        self._void: set[int] = set()  # connections that a side closed: what they carried is lost
         self._broken: set[int] = set()  # connections whose one host died: the peer learns when it is back
         self._hosts = [Host(Stream(seed, "node", node)) for node in range(nodes)]
         for a in range(nodes):
@@ -151,7 +152,7 @@ class Wire:
         host = self._hosts[dst]
         if host.replica is None:
             self._note(f"{src} -x {dst} {flight.message!r} crashed")
-        elif number is not None and host.connections.get(src) != number:
+        elif number is not None and (host.connections.get(src) != number or (number in self._void and not flight.message.client)):
             self._note(f"{src} -x {dst} {flight.message!r} closed")
         else:
             self._note(f"{src} -> {dst} {flight.message!r}")
@@ -220,6 +221,7 @@ class Wire:
         host.dialling.pop(peer, None)
         number = host.connections.pop(peer, None)
         if number is not None:
+            self._void.add(number)
             self._note(f"{node} closes its connection with {peer}")
             self._transmit(node, peer, (self._disconnect, (peer, node, number)))
 

@@ -277,7 +277,7 @@ class Transport(Lanes):
                 self._dial(connection, side, t)
 
     def close(self, t: int, src: int, dst: int) -> None:
-        """A node closes its end: its system goes on sending what that held, and a FIN behind it; what the peer goes on sending meets a reset."""
+        """A node closes its end: what is not yet delivered is lost, but what clients sent; the peer learns of it if the path allows."""
         if not self.tcp or src == dst:
             return
         connection = self._connection(src, dst)
@@ -288,17 +288,14 @@ class Transport(Lanes):
             return
         connection.up[side] = False
         lane = self._between(src, dst)
-        held = self._let_go(t, lane, connection.up[1 - side])
-        if self.cut_mode != "tcp":
-            self._let_go(t, self._between(dst, src))
+        self._let_go(t, lane)
+        self._let_go(t, self._between(dst, src))
         if connection.up[1 - side]:
-            blocked = self.rows[src] >> dst & 1
-            if not held and not blocked:
+            if not self.rows[src] >> dst & 1:
                 self._part(connection, 1 - side, t + self._delay(lane))
             elif self.cut_mode == "tcp":  # the peer takes it for open until the FIN, retransmitted, reaches it
-                if blocked:
-                    self._touch(self._culprit(src, dst), "delayed")
-                self._orphan(t, Orphan(src, dst, held, held[0][7] if held else t, connection.epoch))
+                self.notices += 1
+                self._stop((t, dst, DELIVERY, src, -self.notices, connection.epoch, DISCONNECTED, t, 0), lane)
 
     def _part(self, connection: Connection, side: int, at: int) -> None:
         """This side's end is dead; it learns of it at `at`, or after what is under way to it."""
@@ -312,24 +309,19 @@ class Transport(Lanes):
             self._drop(entry, "closed")
         connection.pending[side] = []
 
-    def _let_go(self, t: int, lane: Lane, goes_on: bool = False) -> list[Entry]:
-        """Take what waits off a lane whose connection is closed.  What its system goes on sending on that connection is returned (if `goes_on`), what
-        a client sent goes on by itself (but not what opens a connection, CONTROL, which stands for its SYN), the rest is lost."""
+    def _let_go(self, t: int, lane: Lane) -> None:
+        """Take what waits off a lane whose connection is closed.  What a client sent goes on by itself (but not what opens a connection, CONTROL, which
+        stands for its SYN), the rest is lost."""
         lane.unacked = 0
-        kept: list[Entry] = []
-        tcp = self.cut_mode == "tcp"
-        connection = self.connections.get(self._pair(lane.src, lane.dst))
         for entry in self._take_stuck(lane):
+            if self.cut_mode == "tcp" and self._own(entry, lane) and entry[6] & 7 != CONTROL:
+                self._orphan(t, Orphan(lane.src, lane.dst, entry))
+                continue
+            self._drop(entry, "closed")
             if entry[6] == CONNECTED:  # the receiver never hears of this connection
+                connection = self.connections.get(self._pair(lane.src, lane.dst))
                 if connection is not None and connection.epoch == entry[5]:
-                    connection.up[int(lane.dst > lane.src)] = goes_on = False
-            elif tcp and self._own(entry, lane) and entry[6] & 7 != CONTROL:
-                self._orphan(t, Orphan(lane.src, lane.dst, [entry], entry[7], -1))
-            elif tcp and goes_on and entry[6] >= 0 and not entry[6] & CLIENT:
-                kept.append(entry)
-            else:
-                self._drop(entry, "closed")
-        return kept
+                    connection.up[int(lane.dst > lane.src)] = False
 
     def _own(self, entry: Entry, lane: Lane) -> bool:
         """A message on a client's connection of its own (a pool's), which is not closed with the pair's, nor waits for it, but ends with the process at the
@@ -340,7 +332,7 @@ class Transport(Lanes):
         return connection is None or not connection.died[int(lane.dst > lane.src)]
 
     def _orphan(self, t: int, orphan: Orphan) -> None:
-        """A system goes on sending what a closed socket held: at its next retransmission, or at the first after heal (network.py, `_reopen`)."""
+        """A system goes on sending what a client's closed socket held: at its next retransmission, or at the first after heal (network.py, `_reopen`)."""
         self.orphaned += 1
         self.orphans[self.orphaned] = orphan
         if not self.rows[orphan.src] >> orphan.dst & 1:
@@ -348,15 +340,14 @@ class Transport(Lanes):
 
     def _send_again(self, t: int, number: int) -> None:
         orphan = self.orphans[number]
-        again = orphan_at(orphan.sent, t, self.rto_us, self._boot(orphan.src), self._alone(orphan.entries))
+        again = orphan_at(orphan.entry[7], t, self.rto_us, self._boot(orphan.src), True)
         if again >= 0:
             self.schedule(again, "orphan", number)
         else:
             self._end_orphan(number)
 
     def _end_orphan(self, number: int) -> None:
-        for entry in self.orphans.pop(number).entries:
-            self._drop(entry, "closed")
+        self._drop(self.orphans.pop(number).entry, "closed")
 
     def _boot(self, host: int) -> int:
         """How long a host had been up at virtual time 0, as far as its kernel's timers tell: modulo their coarsest grain."""

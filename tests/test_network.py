@@ -267,9 +267,7 @@ def test_what_one_cut_left_unacknowledged_does_not_fill_the_window_of_the_next()
 
 
 # ---- connections ----------------------------------------------------------------------------------------------------------------------
-def test_close_in_a_cut_loses_what_the_peer_sends_but_not_what_was_sent() -> None:
-    """Linux tcp_close(): the system of a closed socket goes on sending.  Both sent at 2 s and try again at 2.2, 2.4, 2.8, 3.6, 5.3 s: the peer hears what was sent,
-    and then a FIN and a reset in answer to its own segment at once."""
+def test_close_loses_what_waits_in_both_directions() -> None:
     story = Story()
     cut = story.begin(S, shape="0|1,2")
     story.send(2 * S, 0, 1, "one way")
@@ -277,72 +275,47 @@ def test_close_in_a_cut_loses_what_the_peer_sends_but_not_what_was_sent() -> Non
     story.net.close(3 * S, 0, 1)
     story.end(4 * S, cut)
     arrived = story.run(60 * S)
-    assert arrived == [(5_280 * MS + MS, 1, 0, "one way"), (5_280 * MS + 2 * MS, 1, 0, "disconnected")] and story.net.dropped == {"closed": 1}
+    assert [what for *_, what in arrived] == ["disconnected"] and story.net.dropped == {"closed": 2}
+    assert arrived[0][:3] == (4672 * MS + MS, 1, 0)  # the FIN of 3 s is retransmitted at 3.2, 3.4, 3.8, 4.7 s
 
 
-def test_a_fin_alone_is_retransmitted_too() -> None:
-    story = Story()
-    cut = story.begin(S, shape="0|1,2")
-    story.net.close(3 * S, 0, 1)
-    story.end(4 * S, cut)
-    assert story.run(60 * S) == [(4672 * MS + MS, 1, 0, "disconnected")]  # at 3.2, 3.4, 3.8, 4.7 s
-    assert story.touched() == {"delayed": 1}
-
-
-def test_what_a_closed_socket_held_follows_its_own_retransmissions_and_a_fin_follows_it() -> None:
-    story = Story()
-    cut = story.begin(S, shape="0|1,2")
-    story.send(2 * S, 0, 1, "first")
-    story.send(2500 * MS, 0, 1, "second")
-    story.net.close(3 * S, 0, 1)
-    story.end(10 * S, cut)
-    story.begin(11 * S, shape="0|1,2")  # another cut meets the try of 15.4 s
-    story.end(20 * S, 1)
-    again = 28_416 * MS + MS
-    assert story.run(60 * S) == [(again, 1, 0, "first"), (again, 1, 0, "second"), (again + 1, 1, 0, "disconnected")] and story.net.dropped == {}
-
-
-def test_a_closed_socket_is_given_up_by_the_retransmission_that_comes_102_2_seconds_after_the_first() -> None:
+def test_a_clients_closed_socket_is_given_up_by_the_retransmission_that_comes_102_2_seconds_after_the_first() -> None:
     """tcp_orphan_retries 8, tcp_model_timeout(): (2^9 - 1) x 200 ms."""
     for rto_us, last_ms in ((180 * MS, 94_256), (200 * MS, 53_296)):  # their next tries: 188 s and 107 s after the sending
         last = last_ms * MS
         story = Story()
         story.net.rto_us = rto_us
         cut = story.begin(S, shape="0|1,2")
-        story.send(2 * S, 0, 1, "held")
+        story.send(2 * S, 0, 1, "held", CLIENT)
         story.net.close(3 * S, 0, 1)
         story.end(2 * S + last, cut)
-        assert story.run(500 * S)[:1] == [(2 * S + last + MS, 1, 0, "held")]
+        assert (2 * S + last + MS, 1, 0, "held") in story.run(500 * S)
         story = Story()
         story.net.rto_us = rto_us
         cut = story.begin(S, shape="0|1,2")
-        story.send(2 * S, 0, 1, "held")
+        story.send(2 * S, 0, 1, "held", CLIENT)
         story.net.close(3 * S, 0, 1)
         story.end(2 * S + last + 1, cut)
-        assert story.run(500 * S) == [] and story.net.dropped == {"closed": 1}
+        assert "held" not in [what for *_, what in story.run(500 * S)] and story.net.dropped == {"closed": 1}
 
 
-def test_what_a_closed_socket_held_is_lost_where_the_other_end_is_closed_too_or_its_process_or_its_own_host_is_gone() -> None:
-    def held(kind: int = 0) -> Story:
+def test_what_a_clients_closed_socket_held_is_lost_where_the_servers_process_or_its_own_host_is_gone() -> None:
+    def held() -> Story:
         story = Story()
         story.begin(S, shape="0|1,2")
-        story.send(2 * S, 0, 1, "held", kind)
+        story.send(2 * S, 0, 1, "held", CLIENT)
         story.net.close(3 * S, 0, 1)
         return story
 
-    for ends in (
-        lambda story: story.net.close(4 * S, 1, 0),
-        lambda story: story.begin(4 * S, kind="crash-process", nodes=(1,)),
-        lambda story: story.begin(4 * S, kind="crash-host", nodes=(0,)),
-    ):
+    for kind, node in (("crash-process", 1), ("crash-host", 0)):
         story = held()
-        ends(story)
+        story.begin(4 * S, kind=kind, nodes=(node,))
         story.end(5 * S, 0)
         assert "held" not in [what for *_, what in story.run(100 * S)] and story.net.dropped == {"closed": 1}
     story = held()
     story.begin(4 * S, kind="crash-process", nodes=(0,))  # a system outlives its processes
     story.end(5 * S, 0)
-    assert [what for _, to, _, what in story.run(100 * S) if to == 1] == ["held", "disconnected"]
+    assert "held" in [what for _, to, _, what in story.run(100 * S) if to == 1]
 
 
 def test_a_clients_message_has_a_connection_of_its_own_which_only_the_end_of_the_servers_process_ends() -> None:
@@ -401,7 +374,7 @@ def test_close_after_heal_and_before_the_retransmission_still_loses_it_and_a_new
     story.net.close(32 * S, 0, 1)
     story.send(32 * S + 1, 0, 1, "new")
     arrived = story.run(100 * S)
-    assert [what for *_, what in arrived] == ["connected", "connected", "new"]
+    assert [what for *_, what in arrived] == ["disconnected", "connected", "connected", "new"]
     assert arrived[-1][0] < 33 * S and story.net.dropped == {"closed": 1}
 
 
