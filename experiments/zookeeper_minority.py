@@ -160,11 +160,14 @@ LINES = (("follower_cut", "serves", "followers cut off: minority's last read"), 
 
 
 def figure(answers: list[dict[str, Any]]) -> go.Figure:
-    """Seconds after the cut, over syncLimit x tickTime; to the left by tickTime at syncLimit 5, to the right by syncLimit at tickTime 2 s."""
+    """Seconds after the cut, over syncLimit x tickTime; to the left by tickTime at syncLimit 5, to the right by syncLimit at tickTime 2 s, or at the first asked
+    for where those were not."""
+    limit_held, tick_held = (value if any(answer[name] == value for answer in answers) else answers[0][name]
+                             for name, value in (("sync_limit", LIMIT), ("tick_time", TICK)))
     drawn = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05,
-                          subplot_titles=[f"tickTime, at syncLimit {LIMIT}", f"syncLimit, at tickTime {TICK}"])
+                          subplot_titles=[f"tickTime, at syncLimit {limit_held}", f"syncLimit, at tickTime {tick_held}"])
     long = [answer for answer in answers if duration_us(answer["cut"]) > SECOND * answer["limit"]]
-    for column, (axis, other, value) in enumerate((("tick_time", "sync_limit", LIMIT), ("sync_limit", "tick_time", TICK)), 1):
+    for column, (axis, other, value) in enumerate((("tick_time", "sync_limit", limit_held), ("sync_limit", "tick_time", tick_held)), 1):
         own = sorted((answer for answer in long if answer[other] == value), key=lambda answer: float(answer["limit"]))
         places = list(dict.fromkeys((answer["limit"], str(answer[axis])) for answer in own))
         for i, (variant, measure, name) in enumerate(LINES):
