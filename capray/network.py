@@ -14,7 +14,6 @@ from capray.faults import Cut, Fault, resolve
 from capray.heap import push
 from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, ORPHANED, REFUSED, REQUEST, TIMER, Entry, Lane
 from capray.record import FaultWindow
-from capray.replica import CONTROL
 from capray.scenario import Scenario
 from capray.tcp import GIVE_UP_US, redial_at, retransmission_at
 from capray.transport import Transport
@@ -187,7 +186,7 @@ class Network(Transport):
         side = int(lane.src > lane.dst)
         if connection is not None and not connection.up[1 - side]:
             for entry in waiting:
-                if self.cut_mode == "tcp" and self._own(entry, lane) and entry[6] & 7 != CONTROL:
+                if self._outlives(entry, lane):
                     self._deliver((t + self._delay(lane, entry[6]), *entry[1:6], entry[6] | ORPHANED, *entry[7:]), lane)
                 else:
                     self._drop(entry, "closed")

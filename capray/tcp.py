@@ -63,10 +63,10 @@ def retransmission_at(sent: int, not_before: int, first: int = RTO_FIRST_US, boo
     return _next_try(sent, first, RTO_MAX_US, not_before, boot, int(alone))
 
 
-def orphan_at(sent: int, not_before: int, first: int, boot: int = 0, alone: bool = False) -> int:
-    """The same where the socket has been closed: -1 where its system has given up by then."""
-    begun = retransmission_at(sent, sent, first, boot, alone)
-    again = retransmission_at(sent, not_before, first, boot, alone)
+def orphan_at(sent: int, not_before: int, first: int, boot: int = 0) -> int:
+    """The same where the socket, a client's with that alone under way, has been closed: -1 where its system has given up by then."""
+    begun = retransmission_at(sent, sent, first, boot, alone=True)
+    again = retransmission_at(sent, not_before, first, boot, alone=True)
     return again if again - begun < ORPHAN_US else -1
 
 

@@ -310,11 +310,10 @@ class Transport(Lanes):
         connection.pending[side] = []
 
     def _let_go(self, t: int, lane: Lane) -> None:
-        """Take what waits off a lane whose connection is closed.  What a client sent goes on by itself (but not what opens a connection, CONTROL, which
-        stands for its SYN), the rest is lost."""
+        """Take what waits off a lane whose connection is closed.  What a client sent goes on by itself, the rest is lost."""
         lane.unacked = 0
         for entry in self._take_stuck(lane):
-            if self.cut_mode == "tcp" and self._own(entry, lane) and entry[6] & 7 != CONTROL:
+            if self._outlives(entry, lane):
                 self._orphan(t, Orphan(lane.src, lane.dst, entry))
                 continue
             self._drop(entry, "closed")
@@ -331,6 +330,10 @@ class Transport(Lanes):
         connection = self.connections.get(self._pair(lane.src, lane.dst))
         return connection is None or not connection.died[int(lane.dst > lane.src)]
 
+    def _outlives(self, entry: Entry, lane: Lane) -> bool:
+        """Whether a message goes on after its connection is closed: a client's does, but not what opens a connection, CONTROL, which stands for its SYN."""
+        return self.cut_mode == "tcp" and entry[6] & 7 != CONTROL and self._own(entry, lane)
+
     def _orphan(self, t: int, orphan: Orphan) -> None:
         """A system goes on sending what a client's closed socket held: at its next retransmission, or at the first after heal (network.py, `_reopen`)."""
         self.orphaned += 1
@@ -340,7 +343,7 @@ class Transport(Lanes):
 
     def _send_again(self, t: int, number: int) -> None:
         orphan = self.orphans[number]
-        again = orphan_at(orphan.entry[7], t, self.rto_us, self._boot(orphan.src), True)
+        again = orphan_at(orphan.entry[7], t, self.rto_us, self._boot(orphan.src))
         if again >= 0:
             self.schedule(again, "orphan", number)
         else:
