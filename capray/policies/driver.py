@@ -14,8 +14,8 @@ What was sent on connections that are given up the kernel goes on sending (tcp.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ SILENT = "query timed out"
 SYN_RETRY_US = 1_000_000  # tcp(7): then doubling
 FOREVER = 1 << 62
 NEVER = -(1 << 62)  # before any clock, however skewed
+T = TypeVar("T")
 
 
 class Select(Message, frozen=True):
@@ -96,26 +97,35 @@ class Asked(msgspec.Struct):
     refused: int = 0
 
 
-class Alarm:
-    """One timer of a replica for the time-outs of many queries: it rings for the earliest."""
+class Alarm(Generic[T]):
+    """One timer of a replica for the time-outs of many queries: it rings for the earliest.  `waiting`: the queries, by request; `due_of`: when one's time is
+    up, microseconds of this node's clock."""
 
-    def __init__(self, owner: Replica, name: str) -> None:
+    def __init__(self, owner: Replica, name: str, waiting: Mapping[int, T], due_of: Callable[[T], int]) -> None:
         self.owner = owner
         self.name = name
-        self.due = 0  # when it rings, microseconds of this node's clock; 0: not set
+        self.waiting = waiting
+        self.due_of = due_of
+        self.due = 0  # when it rings; 0: not set
 
-    def set(self, due: int) -> None:
-        """Ring by `due`."""
+    def watch(self, asked: T) -> None:
+        """This query waits, too."""
+        self._set(self.due_of(asked))
+
+    def overdue(self) -> list[T]:
+        """It has rung: whose time is up."""
+        self.due = 0
+        return [asked for asked in self.waiting.values() if self.due_of(asked) <= self.owner.now]
+
+    def watch_the_rest(self) -> None:
+        """What was overdue is done."""
+        if self.waiting:
+            self._set(min(map(self.due_of, self.waiting.values())))
+
+    def _set(self, due: int) -> None:
         if not self.due or due < self.due:
             self.due = due
             self.owner.set_timer(self.name, due - self.owner.now)
-
-    def rings(self, times: Iterable[int]) -> None:
-        """It has rung, and what was due is done: `times` are when the others are."""
-        self.due = 0
-        first = min(times, default=None)
-        if first is not None:
-            self.set(first)
 
 
 def give_up(owner: Replica, query: Select | Update, sent: bool, why: str) -> None:
@@ -143,7 +153,7 @@ class Driver:
         self.heard = NEVER
         self.asked: dict[int, Asked] = {}
         self.dialled = NEVER
-        self.alarm = Alarm(owner, "driver")
+        self.alarm = Alarm(owner, "driver", self.asked, self._due)
 
     def lost_at_boot(self) -> None:
         """The process was started again: no connection is open, but within the node."""
@@ -162,7 +172,7 @@ class Driver:
             owner.send(self.server, query)
         else:
             self._open(asked)
-        self.alarm.set(self._due(asked))
+        self.alarm.watch(asked)
 
     def _open(self, asked: Asked) -> None:
         """Open a connection for a query: a packet on the path, or a dial of its own."""
@@ -230,7 +240,7 @@ class Driver:
         """Give up what is due; and the path, where nothing at all was heard since such a query was asked: the next host."""
         owner = self.owner
         silent = False
-        for asked in [asked for asked in self.asked.values() if self._due(asked) <= owner.now]:
+        for asked in self.alarm.overdue():
             if not asked.sent and owner.now < asked.at + self.connect_timeout_us:
                 self._open(asked)
                 continue
@@ -241,7 +251,7 @@ class Driver:
                 owner.send(self.server, Cancel(asked.query.id))
         if silent and self.server != owner.node:
             self._abandon()
-        self.alarm.rings(map(self._due, self.asked.values()))
+        self.alarm.watch_the_rest()
 
     def _abandon(self) -> None:
         if self.connected and self.may_close:

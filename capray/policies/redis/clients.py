@@ -44,7 +44,7 @@ class Pools:
         self.heard = [NEVER] * owner.nodes
         self.silent = [False] * owner.nodes  # a command was given up, and nothing heard since it was sent
         self.asked: dict[int, Asked] = {}
-        self.alarm = Alarm(owner, "clients")
+        self.alarm = Alarm(owner, "clients", self.asked, self._due)
 
     def lost_at_boot(self) -> None:
         """The process was started again: there are no connections."""
@@ -62,7 +62,7 @@ class Pools:
             owner.send(server, query)
         else:
             self._open(asked)
-        self.alarm.set(self._due(asked))
+        self.alarm.watch(asked)
 
     def _open(self, asked: Asked) -> None:
         """Open a connection for a command: a try of its own (a SYN), where the server is silent or the path has been given up by this node.  Clients
@@ -110,13 +110,12 @@ class Pools:
 
     def on_timer(self) -> None:
         """Give up what is due, each with its connection."""
-        now = self.owner.now
-        for asked in [asked for asked in self.asked.values() if self._due(asked) <= now]:
+        for asked in self.alarm.overdue():
             self._give_up(asked, SILENT if asked.sent else UNREACHED)
             if self.heard[asked.server] <= asked.at:
                 self.silent[asked.server] = True
                 self.idle[asked.server] = 0
-        self.alarm.rings(map(self._due, self.asked.values()))
+        self.alarm.watch_the_rest()
 
     def _due(self, asked: Asked) -> int:
         return asked.at + (self.query_timeout_us if asked.sent else self.connect_timeout_us)
