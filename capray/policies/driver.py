@@ -4,11 +4,13 @@ Decides: when a query goes out, when its connection is given up, and what its ca
 A query is never sent twice.  One that was sent and not answered before its connection ended is of unknown outcome (a write: `info`; a read:
 `fail`); one that was never sent certainly did not happen (`fail`).
 The pool: each query has a connection for itself; an idle one is taken (last in, first out), else a new one is opened (`Startup`, `Ready`) and
-the query follows.  A query given up takes its connection with it.  So a cut leaves as many queries of unknown outcome as there were
-connections, and after that nothing is sent: the clients of the measured run (reference/real_servers) had 1 such write, and 288 refused.
+the query follows.  A query given up takes its connection with it, and no other's; a CancelRequest for it goes out on a new one.  So a cut leaves
+as many queries of unknown outcome as there were connections, and after that nothing is sent: the clients of the measured run
+(reference/real_servers) had 1 such write, and 288 refused.
 Simplified, and why: all of a pool's connections share one TCP connection here, as they share path and server.  Where a query times out and
-nothing at all was heard since it was asked, that one is closed.  From then on each request dials for itself (SYN at once, after 1 s, 3 s, ...):
-after a cut new requests are served at once, while one begun in the cut is served only if its own next try comes before its time-out.
+nothing at all was heard since it was asked, that one is closed, with what was idle.  From then on each request dials for itself (SYN at once,
+after 1 s, 3 s, ...): after a cut new requests are served at once, while one begun in the cut is served only if its own next try comes before its
+time-out.  The next host's turn comes where no connection to the last one could be opened; later requests begin at the one that took them.
 What was sent on connections that are given up the kernel goes on sending (tcp.py): the one write of unknown outcome of the measured run landed so after heal.
 """
 
@@ -86,14 +88,15 @@ class Ready(Message, frozen=True):
 
 
 class Asked(msgspec.Struct):
-    """A query that waits for its answer; `at`: when its client asked, microseconds of this node's clock; `refused`: by how many hosts.
-    While it has no connection: `syn`, when it last tried to open one, and `again`, when it next does."""
+    """A query that waits for its answer, if `sent` from `server`; `at`: when its client asked, microseconds of this node's clock; `refused`: by how many
+    hosts.  While it has no connection: `syn`, when it last tried to open one, and `again`, when it next does."""
 
     query: Select | Update
     at: int
     sent: bool
     syn: int
     again: int
+    server: int
     refused: int = 0
 
 
@@ -166,7 +169,7 @@ class Driver:
         owner = self.owner
         query = Select(request.id, request.key) if request.f == "read" else Update(request.id, request.key, request.value)
         sent = self.idle > 0
-        asked = self.asked[request.id] = Asked(query, owner.now, sent, owner.now, owner.now + SYN_RETRY_US)
+        asked = self.asked[request.id] = Asked(query, owner.now, sent, owner.now, owner.now + SYN_RETRY_US, self.server)
         if sent:
             self.idle -= 1
             owner.send(self.server, query)
@@ -189,11 +192,13 @@ class Driver:
 
     def answered(self, src: int, result: Result) -> None:
         """The server has answered; an answer to a query that was given up is ignored."""
+        asked = self.asked.get(result.id)
+        if asked is not None and asked.sent and asked.server == src:
+            del self.asked[result.id]
+            self.idle += src == self.server
+            self.owner.reply(result.id, result.outcome, result.value, result.error)
         if src == self.server:
             self.heard = self.owner.now
-            if self.asked.pop(result.id, None) is not None:
-                self.idle += 1
-                self.owner.reply(result.id, result.outcome, result.value, result.error)
             if result.error in (READ_ONLY, TERMINATED):
                 self._next_host()
 
@@ -212,8 +217,8 @@ class Driver:
         elif asked is None or asked.sent:
             self.idle += 1
         else:
-            asked.sent = True
-            self.owner.send(self.server, asked.query)
+            asked.sent, asked.server = True, src
+            self.owner.send(src, asked.query)
 
     def on_connected(self, peer: int) -> None:
         """A path to a host is open: for the queries that this dial was for."""
@@ -229,44 +234,48 @@ class Driver:
         """The path was reset, or the dial refused."""
         if peer in self.hosts:
             self.open[self.hosts.index(peer)] = False
+            self._lose_sent(peer)
         if peer == self.server:
-            self._lose_sent()
-            waiting = tuple(self.asked.values())
+            waiting = tuple(asked for asked in self.asked.values() if not asked.sent)
             for asked in waiting:
                 self._refuse(asked, REFUSED)
             self._next_host(waiting)
 
     def on_timer(self) -> None:
-        """Give up what is due; and the path, where nothing at all was heard since such a query was asked: the next host."""
+        """Give up what is due; and the path, where nothing at all was heard since such a query was asked; and the host, where there is no new one."""
         owner = self.owner
-        silent = False
+        silent = unreached = False
         for asked in self.alarm.overdue():
             if not asked.sent and owner.now < asked.at + self.connect_timeout_us:
                 self._open(asked)
                 continue
             self._give_up(asked, SILENT if asked.sent else UNREACHED)
-            if self.heard <= asked.at:
-                silent = True
-            elif asked.sent:
-                owner.send(self.server, Cancel(asked.query.id))
+            unheard = asked.server == self.server and self.heard <= asked.at
+            silent, unreached = silent or unheard, unreached or (unheard and not asked.sent)
+            if asked.sent and (self.may_close or not unheard or self.server == owner.node):
+                owner.send(asked.server, Cancel(asked.query.id))
         if silent and self.server != owner.node:
             self._abandon()
+            if unreached:
+                self._next_host()
         self.alarm.watch_the_rest()
 
     def _abandon(self) -> None:
+        """The idle connections go, and what all share here; queries under way wait on."""
+        self.idle = 0
         if self.connected and self.may_close:
             self.owner.close(self.server)
-            self.open[self.hosts.index(self.server)] = False
-            self._lose_sent()
+            self.connected = self.open[self.hosts.index(self.server)] = False
+            if any(asked.sent for asked in self.asked.values()):
+                self.owner.connect(self.server)
             for asked in self.asked.values():
                 asked.again = asked.syn + SYN_RETRY_US
                 while asked.again <= self.owner.now:
                     asked.again += 2 * (asked.again - asked.syn)
-        self._next_host()
 
-    def _lose_sent(self) -> None:
+    def _lose_sent(self, server: int) -> None:
         for asked in list(self.asked.values()):
-            if asked.sent:
+            if asked.sent and asked.server == server:
                 self._give_up(asked, RESET)
 
     def _refuse(self, asked: Asked, why: str) -> None:
