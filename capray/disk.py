@@ -20,6 +20,7 @@ class Disk:
         self.stream = stream
         self.journal: list[Any] = []
         self.synced = 0
+        self.forgot = False  # whether the crash took records, or none was ever written
         self.busy = 0  # until when a sync is under way
         self.next = 0  # when the sync after that is complete (0: none is wanted)
 
@@ -48,6 +49,7 @@ class Disk:
         lost = len(self.journal) - self.synced if host else 0
         if host:
             del self.journal[self.synced:]
+        self.forgot = lost > 0 or not self.journal
         return lost
 
     def recover(self) -> list[Any]:

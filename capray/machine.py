@@ -123,5 +123,7 @@ class Machine:
         self._look()
         self.replica = self._boot()
         self.replica.now = self.clock(t)
+        if self.disk.forgot:  # whatever it announces now or later, it does not hold what it held
+            Replica.applied(self.replica, "", None, (0,))
         self.replica.on_restart(self.disk.recover())
         return True

@@ -230,6 +230,11 @@ def test_a_host_crash_loses_what_was_not_synced() -> None:
     assert sends(story) == [(S + 2 * MS, "synced")] and story.node.touched == {0: {"processes": 1, "unsynced": 2}}
 
 
+@pytest.mark.parametrize(("how", "said"), [("crash-process", []), ("crash-host", [(2 * S, 0, "", None)])])
+def test_a_machine_whose_crash_took_records_tells_the_record_that_its_replica_holds_nothing_yet(how: str, said: list[Any]) -> None:
+    assert [(v.at, v.node, v.key, v.value) for v in crashed(how).node.versions] == said
+
+
 def test_a_synced_record_takes_all_before_it_along() -> None:
     story = Story()
     story.message(S, ("persist", "a", False), ("persist", "b"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
 
 from capray.faults import Fault
 from capray.heap import push
+from capray.metrics import measure
+from capray.policies.rdbms import Rdbms
 from capray.record import Record
 from capray.scenario import Scenario
 from capray.trial import STOP, Trial, simulate
@@ -142,3 +145,18 @@ def test_without_requests_there_are_only_the_final_reads() -> None:
 def test_a_cut_that_nobody_spoke_across_says_that_it_touched_nothing() -> None:
     record = simulate(cut(workload=Workload(rate=0)), 1)
     assert record.faults[0].touched_nothing and record.counters["messages_cut"] == 0
+
+
+# ---- what a power failure takes -----------------------------------------------------------------------------------------------------------
+class Forgetful(Rdbms):
+    """Acknowledges what its disk does not have."""
+
+    def persist(self, record: Any, sync: bool = True) -> None:
+        super().persist(record, False)
+
+
+@pytest.mark.parametrize(("policy", "keeps"), [("rdbms", True), ("test_trial:Forgetful", False)])
+def test_what_is_gone_with_the_whole_journal_is_lost_though_nothing_was_announced(policy: str, keeps: bool) -> None:
+    left = simulate(cut(policy=policy, nodes=1, faults=(Fault(kind="crash-host", nodes=(0,), at_us=3 * S, for_us=S),), duration_us=6 * S), 1)
+    acknowledged = sum(o.f == "write" and o.type == "ok" and o.invoke < 3 * S for o in left.history)
+    assert acknowledged > 20 and measure(left)["lost_writes"] == (0 if keeps else acknowledged)

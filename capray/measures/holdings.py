@@ -4,8 +4,10 @@ Decides: how a record's versions (apply, late, discard, merge, superseded) are r
 Source: Version's contract in capray.record.
 
 A replica holds a version from its `apply` (or `late`: part of its order, never visible) until it discards it.  A replica that was restarted
-after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.  What it held and the
-store orders before something of that key which it announces is still part of its order: overwritten there, though nobody wrote down by what.
+after a crash holds what it announces at the instant of its restart, if it announces anything then; else what it held before.  Where the crash took
+records of its journal, or none was ever written, its machine announces (a version without a key) that it holds nothing but what is told from then on.
+What it held and the store orders before something of that key which it announces is still part of its order: overwritten there, though nobody wrote down
+by what.
 A tombstone (value null) is known by its order, since nothing says whose delete it was: it takes part in what is newest, and is never lost or in
 conflict itself.  Who purges one holds nothing of the key up to its order; what that had replaced is overwritten, not lost.
 A key with a `merge` is of a type whose updates commute: a replica's state is all that it holds, no version of it is the newest.
