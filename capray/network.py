@@ -15,7 +15,7 @@ from capray.heap import push
 from capray.lanes import CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED, FAULT, ORPHANED, REFUSED, REQUEST, TIMER, Entry, Lane
 from capray.record import FaultWindow
 from capray.scenario import Scenario
-from capray.tcp import GIVE_UP_US, redial_at, retransmission_at
+from capray.tcp import redial_at, retransmission_at
 from capray.transport import Transport
 
 __all__ = ["CLIENT_LANE", "CONNECTED", "DELIVERY", "DISCONNECTED", "FAULT", "REFUSED", "REQUEST", "TIMER", "Entry", "Network"]
@@ -158,6 +158,7 @@ class Network(Transport):
         """Paths are open again: what waited goes on at its next retransmission, what was dialled at its next try."""
         for key in sorted(self.lanes):
             lane = self.lanes[key]
+            gone = self._abandoned_at(lane) if lane.stuck else 0
             if not self.rows[lane.dst] >> lane.src & 1:
                 lane.unacked = 0
             if not lane.stuck or self._blocked(lane, t):
@@ -167,7 +168,7 @@ class Network(Transport):
                 continue
             sent = lane.stuck[0][7]
             again = retransmission_at(sent, t, self.rto_us, self._boot(lane.src), self._alone(lane.stuck))
-            if again < sent + GIVE_UP_US:
+            if again < gone:
                 self.schedule(again, "retransmit", key, sent)
         for number in list(self.orphans):
             if not self.rows[self.orphans[number].src] >> self.orphans[number].dst & 1:
@@ -216,6 +217,9 @@ class Network(Transport):
         """The system gives up retransmitting what was sent at `sent`: the connection is gone on this side."""
         lane = self.lanes[key]
         if not lane.stuck or lane.stuck[0][7] != sent:
+            return
+        if t < (due := self._abandoned_at(lane)):
+            self.schedule(due, "abort", key, sent)
             return
         self._let_go(t, lane)
         connection = self._connection(lane.src, lane.dst)

@@ -66,6 +66,12 @@ class Replica:
         return None
 
     @classmethod
+    def user_timeout_us(cls, settings: Any) -> int:
+        """TCP_USER_TIMEOUT of the real system's connections: for how long what was sent may stay unacknowledged, microseconds, before its host closes the
+        connection (on_disconnected).  0 (the default): it sets none, and Linux gives up after 924.6 s (tcp.py)."""
+        return 0
+
+    @classmethod
     def deletes(cls, settings: Any) -> str:
         """What `workload.delete_share` has clients ask: `delete` (a request without value, after which the key has none), `remove` (of `value`, an element of
         the key's set), `subtract` (a write below 0, of a counter); "" (the default) refuses such a workload."""

@@ -7,9 +7,10 @@ order, the half-open connection and the dial's back-off, and those are here.  An
 on sending what was sent before, but a server that closes a silent connection has a peer that closes its end too, or meets a newer one.  A client's it does send.
 Sources: RFC 6298 (time-out doubles), RFC 8985, 7 (tail loss probe), Linux tcp(7): TCP_RTO_MIN 200 ms, TCP_RTO_MAX 120 s, tcp_retries2 15 (gives up after
 924.6 s), SYN retries after 1 s, the first five pauses alike (tcp_syn_linear_timeouts 4, Linux 6.5 and later; seen so on the wire), then doubling; RFC 793
-(reset in answer to a segment for a connection that is not there).  A client's closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it
-held, and a FIN behind it), tcp_orphan_retries 8, which tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux
-6.18: sent 1 s before close() into a cut of 10 s, read by the other side 13.3 s after the sending; into a longer one, last retransmitted after 54 s.
+(reset in answer to a segment for a connection that is not there); tcp(7): TCP_USER_TIMEOUT, as net/ipv4/tcp_timer.c does it (retransmits_timed_out).
+A client's closed socket: Linux tcp_close() (without SO_LINGER the kernel goes on sending what it held, and a FIN behind it), tcp_orphan_retries 8, which
+tcp_model_timeout() makes 102.2 s from the first retransmission on; seen so on the wire of a Linux 6.18: sent 1 s before close() into a cut of 10 s, read by the
+other side 13.3 s after the sending; into a longer one, last retransmitted after 54 s.
 """
 
 from __future__ import annotations
@@ -68,6 +69,19 @@ def orphan_at(sent: int, not_before: int, first: int, boot: int = 0) -> int:
     begun = retransmission_at(sent, sent, first, boot, alone=True)
     again = retransmission_at(sent, not_before, first, boot, alone=True)
     return again if again - begun < ORPHAN_US else -1
+
+
+def abandoned_at(sent: int, timeout: int, first: int, boot: int = 0, alone: bool = False) -> int:
+    """When a connection with a TCP_USER_TIMEOUT of `timeout` is closed whose segment sent at `sent` stays unanswered; `first`, `boot`, `alone` as in
+    `retransmission_at`.  Linux counts from the first time that it is sent again, looks at each further one, and sets the last timer to what is left
+    (tcp_clamp_rto_to_user_timeout, since 4.19; before that it waited for the next doubling).  Twelve connections of a Linux 6.18 with 30 s ended 30.24 to
+    30.46 s after the sending, the lone segments among them no later than the others."""
+    at = begun = runs_out(sent, first, boot)
+    pause = first if alone else 2 * first
+    while at - begun < timeout:
+        at = runs_out(at, min(pause, timeout - (at - begun)), boot)
+        pause = min(2 * pause, RTO_MAX_US)
+    return at
 
 
 def redial_at(started: int, not_before: int, boot: int = 0) -> int:

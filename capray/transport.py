@@ -14,19 +14,20 @@ from capray.record import FaultWindow
 from capray.replica import CONTROL, RESPONSE
 from capray.scenario import Scenario
 from capray.streams import Stream
-from capray.tcp import GIVE_UP_US, WHEEL_US, WINDOW_BYTES, Connection, Orphan, orphan_at
+from capray.tcp import GIVE_UP_US, WHEEL_US, WINDOW_BYTES, Connection, Orphan, abandoned_at, orphan_at
 
 
 class Transport(Lanes):
     """What carries messages in one trial, under the cuts and crashes of the moment."""
 
     __slots__ = ("boots", "bytes", "connections", "cut_messages", "cut_mode", "cuts", "dead", "down", "end", "epochs", "extra", "irregular", "messages",
-                 "notices", "orphaned", "orphans", "rows", "waiting", "windows")
+                 "notices", "orphaned", "orphans", "rows", "user_timeout", "waiting", "windows")
 
     def __init__(self, scenario: Scenario, seed: int, queue: list[Entry]) -> None:
         super().__init__(scenario, seed, queue)
         self.end = scenario.end_us
         self.cut_mode = scenario.effective_cut_mode
+        self.user_timeout = scenario.policy_class.user_timeout_us(scenario.policy_settings)
         self.connections: dict[int, Connection] = {}
         self.epochs: dict[int, int] = {}
         self.rows = [0] * self.n  # rows[a] has bit b where a's packets do not reach b: cut, or b's host is dead
@@ -202,9 +203,11 @@ class Transport(Lanes):
         if not lane.stuck:
             lane.fault = fault
             self.waiting += 1
-            if self.cut_mode == "tcp" and entry[7] + GIVE_UP_US <= self.end:
-                self.schedule(entry[7] + GIVE_UP_US, "abort", lane.src * self.n + lane.dst, entry[7])
         lane.stuck.append(entry)
+        if len(lane.stuck) == 1 and self.cut_mode == "tcp":
+            look = max(self._unanswered_since(lane) + (self.user_timeout or GIVE_UP_US), entry[7] + self.rto_us)
+            if look <= self.end:
+                self.schedule(look, "abort", lane.src * self.n + lane.dst, entry[7])
         if self.trace is not None and entry[6] >= 0:
             self._trace(entry[3], entry[4], entry[1], entry[6], entry[7], entry[5], None, "cut")
 
@@ -362,6 +365,17 @@ class Transport(Lanes):
     def _alone(self, sent: list[Entry]) -> bool:
         """Whether the first of these (a FIN, if there are none) was alone under way when its first time-out came."""
         return len(sent) < 2 or int(sent[1][7]) - int(sent[0][7]) >= self.rto_us
+
+    def _unanswered_since(self, lane: Lane) -> int:
+        """When what waits on a lane was sent, or what of it arrived before and was not acknowledged."""
+        return int(lane.unacked_since if lane.unacked else lane.stuck[0][7])
+
+    def _abandoned_at(self, lane: Lane) -> int:
+        """When the system gives up what waits on a lane."""
+        sent = self._unanswered_since(lane)
+        if not self.user_timeout:
+            return sent + GIVE_UP_US
+        return abandoned_at(sent, self.user_timeout, self.rto_us, self._boot(lane.src), self._alone(lane.stuck))
 
     def _take_stuck(self, lane: Lane) -> list[Entry]:
         """What waits on a lane; afterwards nothing does."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow, Echo, Gossiper, GossipSyn
+from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow, Echo, GossipSyn
+from capray.policies.cassandra.messages import MutationAck
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
 from capray.replica import CONNECT, SET_TIMER
@@ -136,21 +137,44 @@ def test_a_crashed_peer_is_dialled_at_once_and_then_each_second_not_in_a_storm()
 
 
 @pytest.mark.parametrize("since, wait", [(0, 0), (100, 0), (500, 500), (1100, 0), (1600, 1400), (2990, 10), (3000, 0)])
-def test_a_node_speaks_to_a_peer_that_it_had_convicted_only_when_its_own_syn_gets_through(since: int, wait: int) -> None:
+def test_a_node_speaks_to_a_peer_whose_connection_was_lost_only_when_its_own_syn_gets_through(since: int, wait: int) -> None:
     """An OutboundConnection carries one direction: attempts of 2 s, each with SYNs at 0 and 1 s, and 1 s between them.  (Real 5.0.4 servers were back
     0.4 to 2.0 s after the heal of a 30 s cut.)"""
-    assert Gossiper._until_own_syn(Gossiper.__new__(Gossiper), since * 1000) == wait * 1000
+    gossiper = Cassandra(0, 3, CassandraSettings(), Stream(0, "node", 0)).gossiper
+    assert gossiper._until_own_syn(since * 1000) == wait * 1000
 
 
-def test_what_is_held_for_such_a_peer_is_the_newest_of_each_kind_and_leaves_in_order() -> None:
+def test_what_is_held_for_such_a_peer_leaves_in_order_but_what_has_expired_and_all_but_the_newest_gossip_of_a_kind() -> None:
     link = FakeLink(Cassandra, 3, CassandraSettings())
     link.run_for(2 * S)
-    gossiper = link.replica(0).gossiper
-    gossiper.held[1] = []
+    replica = link.replica(0)
+    replica.gossiper.held[1] = []
     for version in (1, 2):
-        gossiper._send(1, GossipSyn((1,) * 3, (version,) * 3))
-        gossiper._send(1, Echo())
-    sent = len(link.log)
-    gossiper.outbound(1)
-    assert gossiper.held[1] is None and len(link.log) == sent
-    assert [effect[2] for effect in link.replica(0).effects] == [GossipSyn((1,) * 3, (2,) * 3), Echo()]
+        replica.send(1, MutationAck(version))
+        replica.send(1, GossipSyn((1,) * 3, (version,) * 3))
+        replica.send(1, Echo())
+        replica.now += 1_500_000
+    assert not replica.effects
+    replica.gossiper.outbound(1)  # 3 s after the first of them, 1.5 s after the second: MUTATION_RSP has write_request_timeout, 2 s
+    assert replica.gossiper.held[1] is None
+    assert [effect[2] for effect in replica.effects] == [MutationAck(2), GossipSyn((1,) * 3, (2,) * 3), Echo()]
+
+
+def test_a_connection_that_its_user_timeout_ended_is_dialled_at_once_and_conviction_does_not_begin_the_dial_anew() -> None:
+    replica = Cassandra(0, 3, CassandraSettings(), Stream(0, "node", 0))
+    replica.on_disconnected(1)
+    assert (CONNECT, 1) in replica.effects
+    replica.send(1, MutationAck(7))
+    replica.effects.clear()
+    replica.now += S
+    replica.gossiper._convict(1)
+    assert replica.effects == [] and replica.gossiper.held[1] == [(2 * S, MutationAck(7))]
+
+
+@pytest.mark.parametrize("setting, us", [("internode_tcp_user_timeout", 30 * S), ("internode_tcp_connect_timeout", 2 * S)])
+def test_connections_have_cassandras_time_outs(setting: str, us: int) -> None:
+    """conf/cassandra.yaml: "The amount of time unacknowledged data is allowed on a connection before we throw out the connection", 30000ms; "The amount of time
+    to wait for internode tcp connections to establish", 2000ms."""
+    settings = CassandraSettings()
+    assert getattr(settings, setting + "_us") == us
+    assert Cassandra.user_timeout_us(CassandraSettings(internode_tcp_user_timeout_us=7)) == 7

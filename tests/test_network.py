@@ -18,7 +18,7 @@ from capray.links import Link
 from capray.network import CLIENT_LANE, CONNECTED, DISCONNECTED, FAULT, REFUSED, Network
 from capray.replica import RESPONSE
 from capray.scenario import Scenario
-from capray.tcp import GIVE_UP_US, WINDOW_BYTES, redial_at, retransmission_at, runs_out
+from capray.tcp import GIVE_UP_US, WINDOW_BYTES, abandoned_at, redial_at, retransmission_at, runs_out
 
 MS, S = 1_000, 1_000_000
 NOTICES = {CONNECTED: "connected", DISCONNECTED: "disconnected", REFUSED: "refused"}
@@ -470,6 +470,56 @@ def test_after_the_last_retransmission_heal_comes_too_late() -> None:
     story.send(S, 0, 1, "m")
     story.end(S + 900 * S, cut)  # the 15th and last try was at 804.6 s
     assert story.run(1500 * S)[:1] == [(S + GIVE_UP_US, 0, 1, "disconnected")]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_user_timeout_of_30_s_ends_as_it_was_seen_to_on_a_linux_6_18(alone: bool) -> None:
+    """Sniffed: 30.24 to 30.46 s after the sending, whether a second segment followed or not; never before its time, whenever the host booted."""
+    ends = [abandoned_at(0, 30 * S, 200_200, boot * 7 * MS, alone) for boot in range(400)]
+    assert 30 * S + 200_200 <= min(ends) and 30.2 * S < min(ends) < 30.26 * S and 30.44 * S < max(ends) < 30.48 * S
+
+
+def test_what_a_user_timeout_leaves_of_the_last_pause_is_all_that_linux_waits() -> None:
+    """Retransmissions .2, .6, 1.4, 3, 6.2 s after the sending: the next would come at 13 s.  A time-out of 8 s ends at 8.2 s and a grain."""
+    assert 8.2 * S <= abandoned_at(0, 8 * S, 200 * MS) <= 8.2 * S + 300 * MS
+    assert [retransmission_at(0, at * S) // S for at in (7, 9)] == [13, 13]
+
+
+def with_user_timeout(seconds: int) -> Story:
+    story = Story()
+    story.net.user_timeout = seconds * S
+    return story
+
+
+def test_after_its_user_timeout_a_connection_is_gone_on_the_side_that_sent_with_all_that_waited_on_it() -> None:
+    story = with_user_timeout(30)
+    story.begin(S, shape="0|1,2")
+    story.send(2 * S, 0, 1, "m")
+    story.send(3 * S, 0, 1, "n")
+    ended = abandoned_at(2 * S, 30 * S, 200 * MS, alone=True)
+    assert story.run(ended - 1) == []
+    assert story.run(100 * S) == [(ended, 0, 1, "disconnected")]
+    assert story.net.dropped == {"closed": 2}
+
+
+@pytest.mark.parametrize("timeout, news", [(30, (32.2, 0, 1, "disconnected")), (60, (52, 1, 0, "m"))])
+def test_a_heal_before_the_user_timeout_comes_too_late_where_no_retransmission_is_left_before_it(timeout: int, news: tuple[float, int, int, str]) -> None:
+    """Retransmissions come 25.6 and 51.2 s after the first time-out: healed 29 s after the sending, a time-out of 30 s ends the connection before the next."""
+    story = with_user_timeout(timeout)
+    cut = story.begin(S, shape="0|1,2")
+    story.send(2 * S, 0, 1, "m")
+    story.end(31 * S, cut)
+    ((at, *what),) = story.run(200 * S)
+    assert (news[0] * S <= at < (news[0] + 4) * S, *what) == (True, *news[1:])
+
+
+def test_where_only_acknowledgements_are_cut_the_user_timeout_counts_from_the_first_segment_without_one() -> None:
+    story = with_user_timeout(30)
+    story.begin(S, shape="one-way")  # acknowledgements of 0 -> 1 travel 1 -> 0, which is cut
+    story.send(2 * S, 0, 1, "arrives")
+    story.send(20 * S, 0, 1, "does not")
+    ended = abandoned_at(2 * S, 30 * S, 200 * MS, alone=True)
+    assert story.run(100 * S) == [(2 * S + MS, 1, 0, "arrives"), (ended, 0, 1, "disconnected")]
 
 
 # ---- crashes --------------------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 Decides: whom a node gossips with, what heartbeats spread, which peers it takes for alive.  A peer is convicted by silence only.
 May not know: links, faults, keys, requests.
 Sources: gms.Gossiper (GossipTask, examineGossiper, applyStateLocally, markAlive with its echo), gms.FailureDetector and its ArrivalWindow,
-service.StorageService.onDead (connections are interrupted), net.OutboundConnection (a connect attempt is given up after 2 s; connections
-carry one direction, so after a conviction gossip and its answers wait for two of them, each dialled by its own sender).
+service.StorageService.onDead (connections are interrupted), net.OutboundConnection (a connect attempt is given up after 2 s and the next begins within 1 s;
+a connection carries one direction and is dialled by its sender, so that where one was lost a question waits for the asker's dial, and its answer for the
+other's), net.OutboundMessageQueue (what waits for a dial goes when it has expired), net.SocketFactory (TCP_USER_TIMEOUT).  Five real 5.0.4 servers, which a cut
+of 60 s had taught to wait, had their connections closed by the system 30.46 to 30.72 s into the next cut, gave up the dials 2.0 s later, convicted at 33 s,
+and after heal spoke again at whole seconds of each node's own rounds of gossip, in which it had begun to dial: 0.1 to 1.9 s after heal.
 Simplified: the only state gossiped is the heartbeat (generation, version); membership is fixed, so no tokens, status or schema travel.
 """
 
@@ -21,9 +24,8 @@ PHI_NUMERATOR = 434_294_481_903_252
 PHI_DENOMINATOR = 10**15
 SAMPLES = 1000  # FailureDetector.SAMPLE_SIZE
 MAX_LOCAL_PAUSE_US = 5_000_000  # FailureDetector.DEFAULT_MAX_PAUSE: after a gap this long in its own rounds a node convicts nobody for as long
-REDIAL_US = 3_000_000  # internode_tcp_connect_timeout (2 s) and the back-off before the next attempt (1 s at most)
-REFUSED_US = 1_000_000  # that back-off alone, where the attempt was refused at once
-SYN_AGAIN_US = 1_000_000  # TCP sends a connect attempt's SYN twice before the attempt is given up
+BACK_OFF_US = 1_000_000  # between two attempts to connect, at most (OutboundConnection.Initiate: half of the least time-out, doubling up to 1 s)
+SYN_AGAIN_US = 1_000_000  # TCP sends a connect attempt's SYN each second until the attempt is given up (tcp.py: the first five pauses are alike)
 OWN_SYN_US = 250_000  # a connection that stands so soon after this node's own SYN is taken for the answer to it
 
 Heartbeat = tuple[int, int, int]  # endpoint, generation, version
@@ -108,6 +110,9 @@ class ArrivalWindow:
         return threshold * self.total * PHI_DENOMINATOR // (len(self.intervals) * PHI_NUMERATOR)
 
 
+GOSSIP = (GossipSyn, GossipAck, GossipAck2, Echo, EchoReply)
+
+
 class Host(Protocol):
     """What a Gossiper needs of the replica that it belongs to."""
 
@@ -124,7 +129,18 @@ class Host(Protocol):
 class Gossiper:
     """One node's view of its peers.  `alive[n]` is what FailureDetector.isAlive answers; a node always takes itself for alive."""
 
-    def __init__(self, host: Host, nodes: int, stream: Stream, threshold: int, interval_us: int, initial_us: int, max_interval_us: int, seeds: int):
+    def __init__(
+        self,
+        host: Host,
+        nodes: int,
+        stream: Stream,
+        threshold: int,
+        interval_us: int,
+        initial_us: int,
+        max_interval_us: int,
+        seeds: int,
+        connect_timeout_us: int = 2_000_000,
+    ) -> None:
         self.host = host
         self.nodes = nodes
         self.stream = stream
@@ -140,7 +156,10 @@ class Gossiper:
         self.windows: list[ArrivalWindow | None] = [None] * nodes
         self.redialling = [False] * nodes
         self.dialled = [0] * nodes  # when the last attempt began
-        self.held: list[list[Message] | None] = [None] * nodes  # gossip that waits until this node's own attempt would have succeeded
+        self.connect_timeout_us = connect_timeout_us
+        self.redial_us = connect_timeout_us + BACK_OFF_US  # from one attempt's beginning to the next's
+        # What waits until this node's own attempt would have succeeded, with when it expires; None where its connection to the peer stands.
+        self.held: list[list[tuple[int, Message]] | None] = [None] * nodes
         self.last_round = 0
         self.last_pause = -MAX_LOCAL_PAUSE_US
 
@@ -180,15 +199,8 @@ class Gossiper:
 
     def _gossip_to(self, syn: GossipSyn, peers: list[int]) -> int:
         peer = peers[self.stream.below(len(peers))]
-        self._send(peer, syn)
+        self.host.send(peer, syn)
         return peer
-
-    def _send(self, peer: int, message: Message) -> None:
-        held = self.held[peer]
-        if held is None:
-            self.host.send(peer, message)
-        else:
-            held[:] = [m for m in held if type(m) is not type(message)] + [message]  # the newest of a kind says all
 
     def _maybe_gossip_to_seed(self, syn: GossipSyn, live: int, down: int) -> None:
         others = [n for n in self.seeds if n != self.host.node]
@@ -208,25 +220,29 @@ class Gossiper:
                 self._convict(peer)
 
     def _convict(self, peer: int) -> None:
-        """markDead: the peer is DOWN, and the connection is interrupted: what it still held is lost, and dialling begins anew."""
+        """markDead: the peer is DOWN, and the connection, if it stands, is interrupted: what it still held is lost, and dialling begins anew."""
         self.alive[peer] = False
         self.down_since[peer] = self.host.now
-        self.held[peer] = []
-        self.host.close(peer)
-        self.redial(peer)
+        if not self.redialling[peer]:
+            self.held[peer] = []
+            self.host.close(peer)
+            self.redial(peer)
 
     # ---- connections --------------------------------------------------------------------------------------------------------------
     def redial(self, peer: int) -> None:
-        """Keep dialling until `connected`: an attempt is given up after 2 s, and the next follows within 1 s."""
+        """Keep dialling until `connected`: an attempt is given up after internode_tcp_connect_timeout, and the next follows after the back-off."""
         self.redialling[peer] = True
         self.dialled[peer] = self.host.now
         self.host.connect(peer)
-        self.host.set_timer(("redial", peer), REDIAL_US)
+        self.host.set_timer(("redial", peer), self.redial_us)
 
     def disconnected(self, peer: int) -> None:
-        """The connection ended: dial again; or an attempt was refused: the next follows after the back-off."""
+        """The connection ended (the peer's process did, or what was sent stayed unacknowledged for internode_tcp_user_timeout): dial again; or an attempt was
+        refused: the next follows after the back-off."""
+        if self.held[peer] is None:
+            self.held[peer] = []
         if self.redialling[peer]:
-            self.host.set_timer(("redial", peer), REFUSED_US)
+            self.host.set_timer(("redial", peer), BACK_OFF_US)
         else:
             self.redial(peer)
 
@@ -237,7 +253,7 @@ class Gossiper:
             self.redial(peer)
 
     def connected(self, peer: int) -> None:
-        """A connection with the peer stands, whoever dialled it; what this node says to a peer that it had convicted waits for its own SYN."""
+        """A connection with the peer stands, whoever dialled it; what this node says where its own was lost waits for its own SYN."""
         if self.redialling[peer]:
             self.redialling[peer] = False
             self.host.cancel_timer(("redial", peer))
@@ -250,18 +266,27 @@ class Gossiper:
 
     def _until_own_syn(self, since_attempt: int) -> int:
         """How long until this node's next SYN to the peer; 0 where the last one has just been answered."""
-        for syn in (0, SYN_AGAIN_US, REDIAL_US):
+        for syn in (*range(0, self.connect_timeout_us, SYN_AGAIN_US), self.redial_us):
             if syn <= since_attempt <= syn + OWN_SYN_US:
                 return 0
             if since_attempt < syn:
-                return syn - since_attempt
+                return int(syn - since_attempt)
         return 0
 
+    def hold(self, peer: int, message: Message, lasts_us: int) -> None:
+        """Keep what is for a peer that no connection of this node leads to, for as long as it may be of use; of gossip the newest of a kind, which says all."""
+        held = self.held[peer]
+        assert held is not None
+        if isinstance(message, GOSSIP):
+            held[:] = [kept for kept in held if type(kept[1]) is not type(message)]
+        held.append((self.host.now + lasts_us, message))
+
     def outbound(self, peer: int) -> None:
-        """This node's own connection to the peer stands: what was held leaves."""
+        """This node's own connection to the peer stands: what was held leaves, but what has expired."""
         held, self.held[peer] = self.held[peer], None
-        for message in held or ():
-            self.host.send(peer, message)
+        for until, message in held or ():
+            if until >= self.host.now:
+                self.host.send(peer, message)
 
     # ---- messages -----------------------------------------------------------------------------------------------------------------
     def on_syn(self, src: int, syn: GossipSyn) -> None:
@@ -275,13 +300,13 @@ class Gossiper:
                 states.append((endpoint, *own))
             elif own < other:
                 wanted.append((endpoint, *own))
-        self._send(src, GossipAck(tuple(states), tuple(wanted)))
+        self.host.send(src, GossipAck(tuple(states), tuple(wanted)))
 
     def on_ack(self, src: int, ack: GossipAck) -> None:
         """Take the states, send those wanted."""
         self._take(ack.states)
         if ack.wanted:
-            self._send(src, GossipAck2(tuple((e, self.generations[e], self.versions[e]) for e, _, _ in ack.wanted)))
+            self.host.send(src, GossipAck2(tuple((e, self.generations[e], self.versions[e]) for e, _, _ in ack.wanted)))
 
     def on_ack2(self, src: int, ack2: GossipAck2) -> None:
         """Take the states."""
@@ -303,11 +328,11 @@ class Gossiper:
                 self.alive[endpoint] = False
                 self.down_since[endpoint] = self.host.now
             if not self.alive[endpoint]:
-                self._send(endpoint, Echo())
+                self.host.send(endpoint, Echo())
 
     def on_echo(self, src: int, echo: Echo) -> None:
         """Here I am."""
-        self._send(src, EchoReply())
+        self.host.send(src, EchoReply())
 
     def on_echo_reply(self, src: int, reply: EchoReply) -> None:
         """realMarkAlive."""

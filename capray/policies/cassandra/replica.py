@@ -6,9 +6,8 @@ May not know: virtual time, links, faults, whether a peer is reachable.  Before 
 mean heartbeat interval, so some 20 s) nothing is refused: a request that lacks replicas hangs until WriteTimeout (2 s) or ReadTimeout (5 s).
 Sources: the LADIS paper's sections 5 and 6; the 5.0 sources that each part names; net.RequestCallbacks; recorded runs of 5.0.4 servers.
 Simplified: one table of one text column; the commit log is the only thing on disk (no memtable flush); writes to other data centres go to each
-replica and not through one forwarder; a node has one connection with each peer where Cassandra has six, so a large hint can delay gossip, and
-internode_tcp_user_timeout (30 s) is left out: conviction, at about 20 s, drops the connections first (after long cuts before, which delay
-conviction, a real connection would be closed at 30 s and dialled again).
+replica and not through one forwarder; a node has one connection with each peer where Cassandra has six (three each way: urgent, small, large), so a large
+hint can delay gossip, and repair's streams have none of their own (nor internode_streaming_tcp_user_timeout, 300 s).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from capray.policies.cassandra.repair import Repair, StreamedRows, SyncRequest, 
 from capray.policies.cassandra.settings import SERIAL_LEVELS, CassandraSettings
 from capray.policies.cassandra.writes import WRITE_TIMEOUT, Writes
 from capray.policies.ring import EVERY
-from capray.replica import Message, Replica, Request
+from capray.replica import CONTROL, READ, RESPONSE, SEND, Message, Replica, Request
 from capray.streams import Stream
 
 NEVER = 1 << 62
@@ -97,7 +96,15 @@ class Cassandra(Replica):
         factors = s.factors(nodes)
         self.read_needs = ring.requirements(s.read_consistency, factors, self.dc_of[node])
         self.gossiper = Gossiper(
-            self, nodes, stream, s.phi_convict_threshold, s.gossip_interval_us, s.fd_initial_value_us, s.fd_max_interval_us, s.seeds
+            self,
+            nodes,
+            stream,
+            s.phi_convict_threshold,
+            s.gossip_interval_us,
+            s.fd_initial_value_us,
+            s.fd_max_interval_us,
+            s.seeds,
+            s.internode_tcp_connect_timeout_us,
         )
         below = stream.below
         # A server starts its hints' flush and, seconds later, their dispatch, and the nodes of a cluster are started within seconds of each
@@ -117,6 +124,10 @@ class Cassandra(Replica):
     def needs(cls, nodes: int, settings: Any) -> tuple[int | str, int | str] | None:
         levels = settings.read_consistency, settings.write_consistency
         return None if settings.datacenters > 1 or "EACH_QUORUM" in levels or "LOCAL_SERIAL" in levels else levels
+
+    @classmethod
+    def user_timeout_us(cls, settings: Any) -> int:
+        return int(settings.internode_tcp_user_timeout_us)
 
     @classmethod
     def deletes(cls, settings: Any) -> str:
@@ -200,6 +211,18 @@ class Cassandra(Replica):
     def on_message(self, src: int, message: Any) -> None:
         """To the method of the message's type."""
         self.HANDLERS[type(message)](self, src, message)
+
+    def send(self, dst: int, message: Message) -> None:
+        """At once, or when this node's own connection to the peer, which was lost, stands again, if it has not expired by then (net.Verb)."""
+        gossiper = self.gossiper
+        if gossiper.held[dst] is None:
+            self.effects.append((SEND, dst, message))
+            return
+        settings, kind = self.settings, message.kind
+        if kind == CONTROL:
+            gossiper.hold(dst, message, NEVER)
+        else:
+            gossiper.hold(dst, message, settings.read_request_timeout_us if kind in (READ, RESPONSE) else settings.write_request_timeout_us)
 
     def on_connected(self, peer: int) -> None:
         """A dial has succeeded, or a peer's has."""

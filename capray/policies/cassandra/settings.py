@@ -82,10 +82,24 @@ class CassandraSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = "needed"
     read_request_timeout_us: Annotated[int, Meta(ge=1000, description="ReadTimeout after; read_request_timeout: 5000ms (5.0)")] = 5_000_000
     write_request_timeout_us: Annotated[int, Meta(ge=1000, description="WriteTimeout after; write_request_timeout: 2000ms (5.0)")] = 2_000_000
-    cas_contention_timeout_us: Annotated[int, Meta(ge=1000, description="SERIAL gives up after; cas_contention_timeout: 1000ms (5.0)")] = 1_000_000
+    cas_contention_timeout_us: Annotated[
+        int, Meta(ge=1000, description="SERIAL gives up after; cas_contention_timeout: 1000ms (5.0; 1800ms where cassandra.yaml has no such line)")
+    ] = 1_000_000
     internode_timeout: Annotated[bool, Meta(description="receivers drop requests that expired on the way; internode_timeout: true (since 4.0)")] = (
         True
     )
+
+    internode_tcp_connect_timeout_us: Annotated[
+        int, Meta(ge=1000, description="an attempt to connect to a node is given up after; internode_tcp_connect_timeout: 2000ms (since 4.0)")
+    ] = 2_000_000
+    internode_tcp_user_timeout_us: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="how long what was sent to a node may stay unacknowledged before the connection is thrown out and dialled anew "
+            "(TCP_USER_TIMEOUT, where conviction has not done so before); internode_tcp_user_timeout: 30000ms (since 4.0); 0: the system's own 924.6 s",
+        ),
+    ] = 30_000_000
 
     endpoint_snitch: Annotated[
         Literal["simple", "gossiping_property_file"],
