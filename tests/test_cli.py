@@ -196,7 +196,7 @@ def test_policies_lists_claims_and_settings_with_their_meaning(monkeypatch, caps
     (["run", "missing.toml"], "missing.toml"),
     (["run", "--nodes", "many"], "nodes: 'many' is not accepted; it takes a whole number"),
     (["run", "--rate=fast"], "rate: 'fast' is not accepted; it takes a number"),
-    (["run", "--policy", "abd", "--set", "x=1"], "it takes nothing: abd has no settings"),
+    (["run", "--policy", "test_node:Probe", "--set", "x=1"], "it takes nothing: probe has no settings"),
     (["run", "--policy", "abd", "--address", "auto"], "address"),
     (["run", "--seed", str(1 << 63)], "seed"),
     (["sweep", "missing.toml"], "missing.toml"),

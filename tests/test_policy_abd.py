@@ -7,6 +7,7 @@ import pytest
 from capray.faults import Fault
 from capray.metrics import measure
 from capray.policies.abd.replica import Abd
+from capray.policies.abd.settings import AbdSettings
 from capray.scenario import Scenario
 from capray.testing import FakeLink
 from capray.trial import simulate
@@ -65,10 +66,11 @@ def test_each_operation_is_two_rounds_to_a_majority_whoever_is_slow(f: str, trip
     assert link.wait(link.request(1, f, "x", "b" if f == "write" else None)).at - begun == trips * 250 + (200 if f == "write" else 0)
 
 
-def test_a_read_writes_back_so_that_no_later_read_returns_an_older_value() -> None:
+@pytest.mark.parametrize(("write_back", "then"), [(True, "new"), (False, "old")])
+def test_a_read_writes_back_so_that_no_later_read_returns_an_older_value(write_back: bool, then: str) -> None:
     """ABD 1995, of the reader: it sends the largest label and its value to all, and waits for a majority to acknowledge it, before it returns: else a
     write that has reached one replica only is seen, and then not seen any more."""
-    link = FakeLink(Abd, 5)
+    link = FakeLink(Abd, 5, AbdSettings(write_back=write_back))
     link.wait(link.request(0, "write", "x", "old"))
     link.run_for(S)
     write = link.request(0, "write", "x", "new")
@@ -82,7 +84,7 @@ def test_a_read_writes_back_so_that_no_later_read_returns_an_older_value() -> No
     assert link.wait(link.request(1, "read", "x")).result == "new"
     link.heal()
     link.cut([[2, 3, 4], [1]], mode="drop")
-    assert [link.wait(link.request(node, "read", "x")).result for node in (2, 3, 4)] == ["new"] * 3
+    assert [link.wait(link.request(node, "read", "x")).result for node in (2, 3, 4)] == [then] * 3
 
 
 def test_a_write_asks_a_majority_for_the_largest_tag_and_breaks_ties_by_its_own_name() -> None:

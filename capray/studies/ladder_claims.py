@@ -202,6 +202,10 @@ CRDT_CAUSAL = (
 )
 CRDT_SUM = CRDT_CAUSAL + "; concurrent updates commute, so that none that was acknowledged is lost (INRIA RR-7506, specifications 6 and 15)"
 ABD = "Attiya, Bar-Noy, Dolev, JACM 1995; Lynch and Shvartsman, FTCS 1997: atomic register"
+ABD_REGULAR = (
+    "Lamport, On interprocess communication, 1986: a regular register's reads may go backwards while a write is under way; Attiya, Bar-Noy, Dolev, JACM 1995: "
+    "it is the reader's second round that makes the register atomic"
+)
 ROWA = "Bernstein, Hadzilacos and Goodman 1987, 8.2: write all, read one, under two-phase commit: one-copy serializable, for single operations linearizable"
 
 C_EVENTUAL = {
@@ -336,6 +340,7 @@ RUNGS = (
     Rung("crdt, PN counter", "crdt", {"type": "pn-counter"}, {"": Claim("causal", CRDT_SUM, beside="eventual")}, TAKES_AWAY),
     Rung("crdt, observed-remove set", "crdt", {"type": "or-set"}, {"": Claim("causal", CRDT_SUM, beside="eventual")}, TAKES_AWAY),
     Rung("abd", "abd", {}, {"": Claim(_LIN, ABD)}),
+    Rung("abd, no write-back", "abd", {"write_back": False}, {"": Claim("regular", ABD_REGULAR)}),
     Rung("write-all", "write-all", {}, {"": Claim(_LIN, ROWA)}),
 )
 CI_RUNGS = (

@@ -59,8 +59,9 @@ MEANING = {
 # By rank: blue to red by way of pale yellow, apart for every kind of colour blindness; none of them is told by colour alone.
 COLOURS = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7e0", "#fee090", "#f4a582", "#b2182b")
 DARK = (0, 6)
-COLUMN, ROW, LEFT, TOP = 66, 44, 210, 220  # pixels
-LINE_LETTERS = 6  # of a cell's text
+COLUMN, LINE, LEFT, TOP = 66, 15, 210, 220  # pixels
+WIDTH = 13 * COLUMN  # at least, for the words above the table
+LETTER = 11  # a cell has room for one in so many, in a line that may end with a mark
 
 
 def draw(directory: Path) -> Path:
@@ -103,6 +104,9 @@ def figure(table: Sequence[Cell]) -> go.Figure:
     faults = [fault.name for fault in FAULTS if any(cell.fault is fault for cell in table)]
     at = {(cell.rung.name, cell.fault.name): cell for cell in table}
     grid = [[at.get((name, fault)) for fault in faults] for name in names]
+    width = max(WIDTH, len(faults) * COLUMN)
+    letters = width // len(faults) // LETTER
+    tallest = max(code(cell, letters).count("<br>") for cell in table)
     steps = len(COLOURS)
     scale = [[(i + j) / steps, colour] for i, colour in enumerate(COLOURS) for j in (0, 1)]
     drawn = go.Figure(
@@ -126,7 +130,7 @@ def figure(table: Sequence[Cell]) -> go.Figure:
                 drawn.add_annotation(
                     x=cell.fault.name,
                     y=cell.rung.name,
-                    text=f"<i>{code(cell)}</i>" if silent(cell) else code(cell),
+                    text=f"<i>{code(cell, letters)}</i>" if silent(cell) else code(cell, letters),
                     showarrow=False,
                     font={"size": 9, "color": "white" if rank(cell.level) in DARK else INK},
                 )
@@ -150,20 +154,20 @@ def figure(table: Sequence[Cell]) -> go.Figure:
         "the past; ≥ a stronger level was left undecided;<br><i>k of n</i>: only so many trials were not linearizable; <i>slanted</i>: half or less was "
         "answered; framed: a promise broken"
     )
-    style(drawn, "Which consistency held in every trial", told, TOP + 20 + ROW * len(names), False)
+    style(drawn, "Which consistency held in every trial", told, TOP + 20 + (14 + LINE * (1 + max(1, tallest))) * len(names), False)
     drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
     drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
-    return drawn.update_layout(width=LEFT + 60 + max(16, len(faults)) * COLUMN, margin={"l": LEFT, "t": TOP, "b": 20, "r": 60})
+    return drawn.update_layout(width=LEFT + 60 + width, margin={"l": LEFT, "t": TOP, "b": 20, "r": 60})
 
 
-def code(cell: Cell) -> str:
-    """A cell's level in a few letters; `!` where acknowledged writes were lost, or overwritten by the past; where some trials were linearizable and some not,
+def code(cell: Cell, letters: int = COLUMN // LETTER) -> str:
+    """A cell's level in lines of a few letters; `!` where acknowledged writes were lost, or overwritten by the past; where some trials were linearizable and some not,
     how many were not."""
     plain = cell.level.removeprefix("at least ")
     parts = [CODES[part] for part in plain.split(", ")]
     lines = [("≥" if plain != cell.level else "") + parts[0]]
     for part in parts[1:]:
-        if len(lines[-1]) + len(part) < LINE_LETTERS:
+        if len(lines[-1]) + len(part) < letters:
             lines[-1] += f"+{part}"
         else:
             lines.append(part)

@@ -99,5 +99,9 @@ WHY = {
         "gone stays gone. Which of several removes a read had seen its answer does not say: a level holds if some way to have seen them keeps it."
     ),
     "abd": "Reads write back what they found to a majority: linearizable under every fault that leaves one.",
+    "abd, no write-back": (
+        "Every read still meets every completed write in some node of its majority, so none is stale (REG); but a write under way, or one whose writer was cut off "
+        "or crashed, may be read by one majority and not by the next: reads go backwards."
+    ),
     "write-all": "Reads one copy, writes all: one copy that cannot be written stops all writes, and nothing else is lost.",
 }

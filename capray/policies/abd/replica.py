@@ -1,7 +1,8 @@
 """The atomic register over majorities: Attiya, Bar-Noy and Dolev, JACM 1995; with many writers: Lynch and Shvartsman, FTCS 1997.
 
 Each operation has two rounds, and each waits for a majority.  A write asks for the largest tag, then stores (tag + 1, own id) with its value.
-A read asks for tags and values, then stores the largest back before it answers.  No leader, no election, no failure detector: linearizable,
+A read asks for tags and values, then stores the largest back before it answers (`write_back`; without it a write that is under way, or was given up, is read
+and then not read any more: a regular register, Lamport, "On interprocess communication", 1986).  No leader, no election, no failure detector: linearizable,
 available on the side that holds a majority.  What has been stored is persisted before it is acknowledged.
 Both papers' writers do one thing at a time and never crash; these nodes' clients do many, and restart.  So that no tag is given twice, a node numbers its
 writes of a key above those it has under way, and a write is on its own disk before it is sent (Guerraoui and Levy, ICDCS 2004: the writer logs first).
@@ -16,6 +17,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from capray.policies.abd.messages import Ask, Newest, Store, Stored, Tag
+from capray.policies.abd.settings import AbdSettings
 from capray.replica import Replica, Request
 
 Held = tuple[Any, ...]  # a tag and the value that it orders
@@ -42,12 +44,16 @@ class Abd(Replica):
     """A majority register; each node is a replica and coordinates its own clients' operations."""
 
     name = "abd"
-    claims = "CP: linearizable always; operations wait for a majority, so the minority's hang (Attiya, Bar-Noy, Dolev 1995)"
+    claims = (
+        "CP: linearizable always (regular where reads do not write back); operations wait for a majority, so the minority's hang (Attiya, Bar-Noy, Dolev 1995)"
+    )
+    Settings = AbdSettings
     MESSAGES = (Ask, Newest, Store, Stored)
 
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
         self.majority = nodes // 2 + 1
+        self.write_back: bool = settings.write_back
         self.peers = tuple(peer for peer in range(nodes) if peer != node)
         self.data: dict[str, Held] = {}
         self.numbers: dict[str, int] = {}  # by key, the number of this node's newest tag
@@ -94,7 +100,10 @@ class Abd(Replica):
         if tag > state.tag:
             state.tag, state.value = tag, message.value
         if state.answers == self.majority:
-            self.store(message.operation, state)
+            if self.write_back or state.f == "write":
+                self.store(message.operation, state)
+            else:
+                self.answer(message.operation, state)
 
     def store(self, operation: int, state: Running) -> None:
         """A majority has answered: the second round begins, with the newest value or a newer one."""
@@ -133,8 +142,11 @@ class Abd(Replica):
             return
         state.answers += 1
         if state.answers == self.majority:
-            del self.running[operation]
-            self.reply(operation, "ok", None if state.f == "write" else state.value)
+            self.answer(operation, state)
+
+    def answer(self, operation: int, state: Running) -> None:
+        del self.running[operation]
+        self.reply(operation, "ok", None if state.f == "write" else state.value)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
