@@ -266,10 +266,10 @@ class WriteAll(Replica):
         row = self._row(message.key)
         if message.tid in self.refused:
             self.send(src, Vote(message.tid, False, 0))
-        elif row.holder is None:
-            self._vote(row, message)
         elif row.holder == message.tid or row.tid == message.tid:
             pass  # a duplicate
+        elif row.holder is None:
+            self._vote(row, message)
         elif message.age < row.age:
             row.older.append(message)
         else:
