@@ -402,6 +402,46 @@ def test_a_replica_partitioned_away_is_reconfigured_once_reachable_after_exactly
     assert {link.replica(node).server.master for node in range(1, 5)} == {new, NOBODY}
 
 
+def test_a_replica_connected_to_a_wrong_master_is_set_right_once_that_was_observed_for_some_time() -> None:
+    """Sentinel: "Replicas connected to a wrong master, will be reconfigured to replicate with the right master.  For Sentinels to reconfigure replicas, the wrong
+    configuration must be observed for some time, that is greater than the period used to broadcast new configurations"."""
+    link = cluster(5, failover_timeout_us=20 * S)
+    link.run_for(S)
+    say(link, 3, 2, ReplicaOf(3))  # an operator's mistake
+    assert link.replica(2).server.master == 3
+    link.run_for(19 * S)
+    assert link.replica(2).server.master == 3
+    link.run_for(22 * S)
+    assert [link.replica(node).server.master for node in range(5)] == [NOBODY, 0, 0, 0, 0]
+
+
+def test_a_replica_of_priority_zero_is_reconfigured_after_a_failover_too_it_only_never_becomes_a_master() -> None:
+    """Sentinel, "Replica selection and priority": "a replica configured in this way will still be reconfigured by Sentinels in order to replicate with the new
+    master after a failover, the only difference is that it will never become a master itself"."""
+    link = cluster(3, replica_priorities=(100, 0, 100), down_after_us=S)
+    link.run_for(S)
+    for _ in range(2):
+        [at] = [node for node in range(3) if node != 1 and link.is_up(node) and link.replica(node).server.master == NOBODY]
+        link.crash(at, host=True)
+        link.run_for(12 * S)
+        [new] = leaders(link)
+        assert new == 2 - at and link.replica(1).server.master == new
+        link.restart(at)
+        link.run_for(20 * S)
+        assert link.replica(at).server.master == new
+
+
+def test_sentinel_works_even_if_not_all_the_sentinel_processes_are_working() -> None:
+    """Sentinel, "Sentinel as a distributed system": "Sentinel works even if not all the Sentinel processes are working"; and with a minority of them it does not."""
+    for down, working in (((0, 4), True), ((0, 3, 4), False)):
+        link = cluster(5, down_after_us=S, quorum=2)
+        link.run_for(S)
+        for node in down:
+            link.crash(node, host=True)
+        link.run_for(20 * S)
+        assert bool(leaders(link)) is working
+
+
 # ---- Sentinel: TILT -----------------------------------------------------------------------------------------------------------------------
 def test_in_tilt_mode_a_sentinel_replies_negatively_and_after_thirty_seconds_no_more() -> None:
     """Sentinel, "TILT Mode": "It starts to reply negatively to SENTINEL is-master-down-by-addr requests as the ability to detect a failure is no longer

@@ -19,6 +19,8 @@ from capray.policies.etcd.raft_messages import (
     VoteResponse,
 )
 from capray.policies.etcd.replica import Etcd
+from capray.policies.etcd.settings import EtcdSettings
+from capray.testing import FakeLink
 
 
 def candidate(nodes: int = 5) -> Etcd:
@@ -270,3 +272,36 @@ def test_a_minority_of_crashed_followers_is_not_noticed() -> None:
         assert link.wait(link.request(at, "write", "x", i)).outcome == "ok"
         link.run_for(S // 4)
     assert leader(link) == at
+
+
+# ---- etcd: KV API guarantees ------------------------------------------------------------------------------------------------------------
+def test_any_completed_operations_are_durable() -> None:
+    """ "Any completed operations are durable": all hosts lose power at the instant of the answer."""
+    link = cluster(5)
+    assert link.wait(link.request(others(link, leader(link))[0], "write", "x", "a")).outcome == "ok"
+    for node in range(5):
+        link.crash(node, host=True)
+    for node in range(5):
+        link.restart(node)
+    link.run_for(5 * S)
+    assert link.wait(link.request(0, "read", "x")).result == "a"
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_read_never_returns_data_that_has_not_been_made_durable(nodes: int) -> None:
+    """ "All accessible data is also durable data.  A read will never return data that has not been made durable", also of a single member (etcd-io/etcd issue
+    14370, mended in 3.4.21): while disks are syncing nobody shows the write, and the power takes it."""
+    link = FakeLink(Etcd, nodes, EtcdSettings(read_consistency="serializable"), sync_us=50_000)
+    link.run_for(5 * S)
+    at = leader(link)
+    write = link.request(at, "write", "x", "a")
+    for _ in range(45):
+        link.run_for(1_000)
+        assert [link.wait(link.request(node, "read", "x")).result for node in range(nodes)] == [None] * nodes
+    assert write not in link.replies
+    for node in range(nodes):
+        link.crash(node, host=True)
+    for node in range(nodes):
+        link.restart(node)
+    link.run_for(10 * S)
+    assert link.values("x") == [None] * nodes

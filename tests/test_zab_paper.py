@@ -13,6 +13,7 @@ from capray.policies.zookeeper.settings import ZooKeeperSettings
 from capray.policies.zookeeper.zab_messages import (
     CREATE_SESSION,
     FOLLOWING,
+    LEADING,
     LOOKING,
     SET,
     Ack,
@@ -295,3 +296,36 @@ def test_a_sessions_time_out_is_granted_within_2_and_20_ticks(asked_s: int, gran
     """Programmer's Guide: "The current implementation requires that the timeout be a minimum of 2 times the tickTime ... and a maximum of 20 times the
     tickTime." """
     assert ZooKeeperSettings(session_timeout_us=asked_s * SECOND).granted_session_timeout_us() == granted_s * SECOND
+
+
+def test_what_a_power_outage_takes_from_all_servers_at_once_is_none_of_what_was_answered() -> None:
+    """Internals: "we must be able to recover from correlated failures such as power outages"; "Acknowledgement means the server has recorded the proposal to
+    persistent storage"."""
+    link = ensemble(3, sync_us=2_000)
+    assert link.wait(link.request(0, "write", "x", "a")).outcome == "ok"
+    unanswered = link.request(1, "write", "x", "b")
+    link.run_for(1_000)  # on its way to the disks
+    for node in range(3):
+        link.crash(node, host=True)
+    for node in range(3):
+        link.restart(node)
+    link.run_for(3 * SECOND)
+    assert link.replies[unanswered].outcome == "info" and link.values("x") == ["a"] * 3
+
+
+def test_what_a_new_leader_had_seen_of_an_earlier_epoch_is_committed_before_it_becomes_active() -> None:
+    """Internals, Summary: "any uncommitted proposals from a previous epoch seen by a new leader will be committed by that leader before it becomes active";
+    so is what the old leader alone had delivered: "If a message, m, is delivered by one server, it will be eventually delivered by all servers"."""
+    link = ensemble(3)
+    old = link.replica(2)
+    write = link.request(2, "write", "x", "a")
+    while old.peek("x") is None:
+        link.run_for(10)
+    link.cut([[2]], mode="drop")  # its COMMITs are on their way
+    link.crash(2, host=True)
+    assert link.replies[write].outcome == "ok" and [link.replica(node).peek("x") for node in (0, 1)] == [None] * 2
+    while not any(link.replica(node).state == LEADING and link.replica(node).serving for node in (0, 1)):
+        link.run_for(100)
+    assert [link.replica(node).peek("x") for node in (0, 1) if link.replica(node).serving] == ["a"]  # the other serves from UPTODATE on
+    link.run_for(SECOND)
+    assert [link.replica(node).peek("x") for node in (0, 1)] == ["a"] * 2
