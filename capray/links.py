@@ -39,6 +39,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     duplication: float = 0.0  # share of datagrams delivered twice
     transport: Literal["policy", "tcp", "datagram"] = "policy"  # policy: what its real system speaks
     rto_us: int = 200_000  # TCP's first retransmission time-out: Linux's least, TCP_RTO_MIN, which it adds to the smoothed round trip
+    one_kernel: bool = False  # the nodes are containers or network namespaces of one machine: their kernels' timers are one
 
     def of_kind(self, kind: int) -> AnyDistribution:
         """The distribution for message class number `kind`."""

@@ -15,13 +15,14 @@ from capray.heap import Entry as Event
 from capray.replica import Replica
 from capray.scenario import Scenario
 from capray.streams import Stream
+from capray.tcp import kernel_phase
 
 
 class Machine:
     """What faults change of a node, and what they leave."""
 
-    __slots__ = ("busy", "closed", "disk", "drift_ppm", "faults", "generation", "host_up", "id", "ignored", "offset_us", "paused", "plain", "replica",
-                 "scenario", "service_us", "slow", "slow_service_us", "stash", "stream", "tcp", "timers", "touched", "true_clock", "up")
+    __slots__ = ("busy", "closed", "disk", "drift_ppm", "faults", "generation", "host_up", "id", "ignored", "kernel_phase", "offset_us", "paused", "plain",
+                 "replica", "scenario", "service_us", "slow", "slow_service_us", "stash", "stream", "tcp", "timers", "touched", "true_clock", "up")
 
     def __init__(self, scenario: Scenario, node: int, seed: int) -> None:
         self.scenario = scenario
@@ -29,6 +30,7 @@ class Machine:
         self.stream = Stream(seed, "replica", node)
         self.disk = Disk(table(scenario.storage), Stream(seed, "disk", node))
         self.service_us = scenario.service_us
+        self.kernel_phase = kernel_phase(seed, node, scenario.wire.one_kernel)
         self.replica: Replica = self._boot()
         self.generation = 0  # of the process: a crash ends all that was under way
         self.up = True
@@ -55,7 +57,9 @@ class Machine:
         self.plain = self.up and not (self.paused or self.closed or self.service_us or self.slow_service_us or self.busy) and self.true_clock
 
     def _boot(self) -> Replica:
-        return self.scenario.policy_class(self.id, self.scenario.nodes, self.scenario.policy_settings, self.stream)
+        replica = self.scenario.policy_class(self.id, self.scenario.nodes, self.scenario.policy_settings, self.stream)
+        replica.kernel_phase = self.kernel_phase
+        return replica
 
     def clock(self, t: int) -> int:
         """This node's clock at virtual time `t`."""

@@ -51,6 +51,7 @@ class Replica:
         self.settings = settings
         self.stream = stream
         self.now = 0  # this node's own clock, microseconds; set before each handler
+        self.kernel_phase = 0  # how long the host had been up at virtual time 0, for those who reckon with its kernel's timers (tcp.py); set before on_start
         self.effects: list[tuple[Any, ...]] = []
 
     # ---- where data lives; pure functions of the settings -------------------------------------------------------------------------

@@ -15,6 +15,8 @@ other side 13.3 s after the sending; into a longer one, last retransmitted after
 
 from __future__ import annotations
 
+from capray.streams import Stream
+
 JIFFY_US = 4_000  # a kernel of 250 Hz: Debian's, as under the measured servers
 WHEEL_FIRST = 63  # jiffies: the least pause of the timer wheel's level 1 (LVL_START: 63, 504, 4032, 32256)
 WHEEL_US = 8**4 * JIFFY_US  # its coarsest grain here, of pauses of 129 s on
@@ -43,6 +45,11 @@ def runs_out(start: int, pause: int, boot: int) -> int:
     grain = grain_us(pause)
     ends = ((start + boot) // JIFFY_US - -pause // JIFFY_US) * JIFFY_US
     return (ends // grain + 1) * grain - boot
+
+
+def kernel_phase(seed: int, host: int, one_kernel: bool) -> int:
+    """How long a host had been up at virtual time 0, as far as its kernel's timers tell: modulo their coarsest grain.  `one_kernel`: all hosts are one machine."""
+    return Stream(seed, "boot", 0 if one_kernel else host).below(WHEEL_US)
 
 
 def _next_try(at: int, pause: int, most: int, not_before: int, boot: int, linear: int) -> int:

@@ -13,8 +13,7 @@ from capray.lanes import CLIENT, CLIENT_LANE, CONNECTED, DELIVERY, DISCONNECTED,
 from capray.record import FaultWindow
 from capray.replica import CONTROL, RESPONSE
 from capray.scenario import Scenario
-from capray.streams import Stream
-from capray.tcp import GIVE_UP_US, WHEEL_US, WINDOW_BYTES, Connection, Orphan, abandoned_at, orphan_at
+from capray.tcp import GIVE_UP_US, WINDOW_BYTES, Connection, Orphan, abandoned_at, kernel_phase, orphan_at
 
 
 class Transport(Lanes):
@@ -356,10 +355,10 @@ class Transport(Lanes):
         self._drop(self.orphans.pop(number).entry, "closed")
 
     def _boot(self, host: int) -> int:
-        """How long a host had been up at virtual time 0, as far as its kernel's timers tell: modulo their coarsest grain."""
+        """A host's kernel_phase, drawn once."""
         boot = self.boots.get(host, -1)
         if boot < 0:
-            boot = self.boots[host] = Stream(self.seed, "boot", host).below(WHEEL_US)
+            boot = self.boots[host] = kernel_phase(self.seed, host, self.scenario.wire.one_kernel)
         return boot
 
     def _alone(self, sent: list[Entry]) -> bool:

@@ -17,8 +17,9 @@ from capray.lanes import CLIENT
 from capray.links import Link
 from capray.network import CLIENT_LANE, CONNECTED, DISCONNECTED, FAULT, REFUSED, Network
 from capray.replica import RESPONSE
-from capray.scenario import Scenario
+from capray.scenario import Scenario, from_dict
 from capray.tcp import GIVE_UP_US, WINDOW_BYTES, abandoned_at, redial_at, retransmission_at, runs_out
+from capray.trial import Trial
 
 MS, S = 1_000, 1_000_000
 NOTICES = {CONNECTED: "connected", DISCONNECTED: "disconnected", REFUSED: "refused"}
@@ -149,6 +150,9 @@ def test_hosts_booted_at_different_times_retransmit_at_different_times() -> None
     scenario = Scenario(policy="abd", nodes=3, duration_us=S).resolved()
     boots = [Network(scenario, seed, [])._boot(host) for seed in (1, 2) for host in range(3)]
     assert len(set(boots)) == 6
+    one = from_dict({"policy": "abd", "nodes": 3, "link": {"one_kernel": True}})
+    assert [len({Network(one, seed, [])._boot(host) for host in range(3)}) for seed in (1, 2)] == [1, 1], "namespaces of one machine"
+    assert [node.replica.kernel_phase for node in Trial(scenario, 1).nodes] == boots[:3]
     assert len({retransmission_at(S, 50 * S, boot=boot) for boot in boots}) > 1 < len({redial_at(S, 50 * S, boot) for boot in boots})
 
 

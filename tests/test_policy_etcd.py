@@ -28,6 +28,7 @@ from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import PERSIST, SEND
 from capray.scenario import Scenario, from_dict
 from capray.streams import Stream
+from capray.tcp import redial_at
 from capray.testing import FakeLink
 from capray.trial import Trial, simulate
 from capray.windows import simulate_in_windows
@@ -455,8 +456,14 @@ def test_each_direction_comes_back_when_its_own_reader_has_dialled_again() -> No
     """rafthttp/stream.go: a member's streamReader dials the peer that it wants to hear, and so attaches that peer's streamWriter; a SYN goes out at once and
     after 1 s, a dial lasts 2 s (config.go, peerDialTimeout: 1 s + the election timeout).  What is written before that is lost, and nobody is told."""
     trial = Trial(scenario(faults=({"shape": "0|1,2,3,4", "at": "4s", "for": "8350ms"},)), 1)
-    trial.advance(12 * S)
     replicas: list[Any] = [node.replica for node in trial.nodes]
+    again = set()
+    while trial.now < 12 * S:
+        trial.advance(trial.now + 100_000)
+        for peer, dial in ((pair, connection.dialing[0]) for pair, connection in trial.network.connections.items()):
+            if replicas[0].syn_at[peer] > dial >= 0:  # the member has noted when its kernel sent the dial's SYN again
+                again.add(replicas[0].syn_at[peer] - redial_at(dial, dial + 1, replicas[0].kernel_phase))
+    assert again == {0}
     assert all(replicas[0].post(peer, LINK_HEARTBEAT) and not replicas[0].listening[peer] for peer in range(1, 5))
     back: dict[tuple[int, int], float] = {}
     while trial.now < 14 * S:
@@ -564,7 +571,7 @@ def test_under_cuts_crashes_and_pauses_it_is_linearizable_and_figure_3_holds_at_
         trial.advance(trial.now + 50_000)
         rules.look([node.replica for node in trial.nodes])
     record = trial.record()
-    assert len(rules.leaders) > 1 and len(rules.committed) > 300
+    assert len(rules.leaders) > 1 and len(rules.committed) > 250
     assert linearizable_register(record.history).status == "valid"
     finals = {(o.key, o.result) for o in record.history if o.final and o.type == "ok"}
     assert len(finals) == 2 and all(a <= b for a, b in pairwise(sorted({o.invoke for o in record.history})))

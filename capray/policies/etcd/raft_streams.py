@@ -17,10 +17,9 @@ from typing import Any
 from capray.policies.etcd.raft_messages import Attach, Attached, LinkHeartbeat
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Message, Replica
-from capray.tcp import grain_us
+from capray.tcp import DIAL_FIRST_US, JIFFY_US, runs_out
 
-SYN_RETRY_US = 1_000_000  # tcp(7): the first retransmission of a SYN
-TIMER_LATE_US = grain_us(SYN_RETRY_US)  # a kernel's timer of 1 s ends so late at most
+GO_LATE_US = 1_000  # a process that only waits asks epoll for whole milliseconds (runtime/netpoll_epoll.go), so that its timers end up to one late
 LINK_HEARTBEAT, ATTACHED = LinkHeartbeat(), Attached()
 NOT_DIALLING = 1 << 62
 NO_WRITER, LOST_WRITER, WRITER = range(3)  # a stream to a peer: none; one that is gone without this member's knowing; one that works
@@ -84,7 +83,7 @@ class Streams(Replica):
                 self.hang_up(peer)
             elif self.heard[peer] < oldest:
                 oldest = self.heard[peer]
-        self.set_timer("silence", oldest + limit - self.now)
+        self.set_timer("silence", oldest + limit - self.now + self.stream.below(GO_LATE_US))
 
     # ---- streams ---------------------------------------------------------------------------------------------------------------------
     def hang_up(self, peer: int) -> None:
@@ -98,28 +97,38 @@ class Streams(Replica):
         self.dial(peer)
 
     def dial(self, peer: int) -> None:
-        """Begin a dial."""
+        """Begin a dial: a SYN, and the request that follows it where it is answered."""
         self.connected[peer] = self.asked[peer] = False
-        self.ask_for_stream(peer)
-        self.set_timer(("dial", peer), self.settings.dial_patience_us)
-        if self.settings.dial_patience_us > SYN_RETRY_US + TIMER_LATE_US:
-            self.set_timer(("syn", peer), SYN_RETRY_US + self.stream.below(TIMER_LATE_US))
-
-    def ask_for_stream(self, peer: int) -> None:
-        """A SYN, and the request that follows it where it is answered.  Its retransmission is as late as a kernel's timer is: dials and cuts of
-        whole seconds would else always miss each other by the same hair."""
+        self.set_timer(("dial", peer), self.settings.dial_patience_us + self.stream.below(GO_LATE_US))
+        self.syn_sent(peer)
         if self.open[peer]:
-            self.asked[peer] = True
-            self.send(peer, Attach(0))
+            self.ask_for_stream(peer)
         else:
-            self.syn_at[peer] = self.now
             self.connection_lost(peer)
             self.close(peer)
             self.connect(peer)
 
+    def on_syn_timer(self, peer: int) -> None:
+        """The kernel has sent a dial's SYN once more.  Where the peer has opened a connection meanwhile, it is answered."""
+        self.syn_sent(peer)
+        if self.open[peer]:
+            self.ask_for_stream(peer)
+
+    def syn_sent(self, peer: int) -> None:
+        """Take note of it, and of when the kernel sends the next: as late as its timers are, for dials and cuts of whole seconds meet or miss each other
+        by some milliseconds (9 s after a cut that lasts 10 s, a leader dials for the third time, and its second SYN goes out at 9.98 to 10.03 s)."""
+        self.syn_at[peer] = self.now
+        self.set_timer(("syn", peer), runs_out(self.now, DIAL_FIRST_US, self.kernel_phase) - self.now)
+
+    def ask_for_stream(self, peer: int) -> None:
+        """Ask on the connection that the peer has opened."""
+        self.asked[peer] = True
+        self.send(peer, Attach(0))
+
     def on_attach(self, src: int, message: Attach) -> None:
-        """The peer reads what is written to it from now on; but not where its SYN was lost, and it was this member's that opened the connection."""
-        if message.waited < self.waited[src]:
+        """The peer reads what is written to it from now on; but not where its SYN was lost, and it was this member's that opened the connection.  Of two
+        that went out within a jiffy, as they do where timers tick together, both were answered or none."""
+        if message.waited < self.waited[src] + JIFFY_US:
             self.waited[src] = NOT_DIALLING
             self.writers[src] = WRITER
             self.connected[src] = self.open[src] = True
@@ -145,7 +154,7 @@ class Streams(Replica):
             self.waited[peer] = NOT_DIALLING
             self.send(peer, Attach(0))
         else:
-            self.waited[peer] = (self.now - self.syn_at[peer]) % SYN_RETRY_US
+            self.waited[peer] = self.now - self.syn_at[peer]
             self.send(peer, Attach(self.waited[peer]))
 
     def on_disconnected(self, peer: int) -> None:

@@ -129,7 +129,7 @@ class Etcd(Reads):
         elif name == "ready":
             self.serve_clients()
         elif name[0] == "syn":
-            self.ask_for_stream(name[1])
+            self.on_syn_timer(name[1])
         elif self.asked[name[1]]:
             self.dial_anew(name[1])
         else:
