@@ -229,3 +229,32 @@ def test_of_two_ballots_of_one_microsecond_the_second_is_refused_since_cells_are
         paxos.on_propose(node, Propose(node, "k0", (time, node), (time, f"v{node}", 0), link.now))
     register = paxos._register("k0")
     assert (register.promised, register.accepted) == ((time, 0), (time, 0))
+
+
+def hinted(link: FakeLink, node: int) -> list[int]:
+    """For whom a node keeps hints that are not on disk yet."""
+    return [target for target, _ in link.replica(node).hints.buffer]
+
+
+def test_a_commit_that_comes_after_the_write_timeout_has_expired_and_the_silent_replica_has_a_hint() -> None:
+    """PAXOS_COMMIT_REQ has writeTimeout (net.Verb); AbstractWriteResponseHandler.onFailure hints whom the callbacks expired for."""
+    link = cluster(dynamic_snitch=False)
+    link.cut([[2], [0, 1, 3, 4]])
+    assert link.wait(link.request(4, "write", "k0", "v")).outcome == "ok"
+    link.run_for(4 * S)
+    assert hinted(link, 4) == [2]
+    link.heal()
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["v", "v", None]
+
+
+def test_whom_the_end_of_an_earlier_transaction_did_not_reach_has_a_hint_too() -> None:
+    """commitPaxos(refreshedInProgress, ..., allowHints false) stores none for those that are down; for the silent its callbacks do."""
+    link = cluster(dynamic_snitch=False)
+    link.request(4, "write", "k0", "v")
+    link.run_for(1300)
+    link.crash(4)
+    link.cut([[2], [0, 1, 3]])
+    assert link.wait(link.request(3, "read", "k0")).result == "v"
+    link.run_for(4 * S)
+    assert hinted(link, 3) == [2]

@@ -10,7 +10,6 @@ a transaction can hang on a cut-off replica although a quorum of others has prom
 A write at SERIAL stands for `UPDATE ... IF <condition that holds>`: it reads, as any conditional update must, and then sets the value.
 LOCAL_SERIAL has only the replicas of the coordinator's data centre as participants, and is committed at LOCAL_QUORUM; commits go to all.
 A ballot is (microseconds, node): as TimeUUIDs are, ordered by time and unique.  A read at SERIAL that fails to reach a quorum fails.
-Simplified: when an earlier transaction's leftover has been committed at a quorum, its silent replicas get no hint.
 """
 
 from __future__ import annotations
@@ -105,7 +104,6 @@ class Transaction:
     """One lightweight transaction under way at its coordinator."""
 
     __slots__ = (
-        "answered",
         "ballot",
         "cell",
         "deadline",
@@ -120,7 +118,6 @@ class Transaction:
         "repairing",
         "replicas",
         "request",
-        "sent",
         "started",
         "value",
         "votes",
@@ -145,8 +142,6 @@ class Transaction:
         self.promises: dict[int, Promise] = {}
         self.votes: dict[int, Cell] = {}
         self.refused = 0
-        self.sent = 0  # when the commit was
-        self.answered = False
 
 
 class Register:
@@ -214,7 +209,9 @@ class Paxos:
         self.host.send(src, Accepted(m.id, accepted, r.promised, m.created))
 
     def on_commit(self, src: int, m: Commit) -> None:
-        """Apply the decision; what was accepted up to its ballot is done with."""
+        """Apply the decision; what was accepted up to its ballot is done with.  One that comes late has expired, as any message."""
+        if self._stale(m.created):
+            return
         r = self._register(m.key)
         if m.ballot > r.committed:
             r.committed, r.committed_cell = m.ballot, m.cell
@@ -349,34 +346,32 @@ class Paxos:
                 self._contended(t, m.standing)
 
     def _commit(self, t: Transaction) -> None:
+        """To all replicas: the living are asked, for those known to be down a hint is stored (not of an earlier transaction's leftover: allowHints); those that
+        stay silent get theirs from the reaper, as with any write."""
         self._next_phase(t, COMMIT)
-        t.sent = self.host.now
-        for node in self.host.replicas(t.key):
-            if self.host.gossiper.alive[node]:
-                self.host.send(node, Commit(t.id, t.key, t.ballot, t.cell, self.host.now))
-            elif t.cell[0] >= 0 and not t.repairing and self.host.hints.should_hint(node):
-                self.host.hints.write(node, t.key, t.cell)
-
-    def _told(self, t: Transaction) -> list[int]:
-        """Those that a commit went to and that are still alive."""
-        return [n for n in self.host.replicas(t.key) if self.host.gossiper.alive[n]]
+        host, waiting = self.host, []
+        for node in host.replicas(t.key):
+            if host.gossiper.alive[node]:
+                host.send(node, Commit(t.id, t.key, t.ballot, t.cell, host.now))
+                waiting.append(node)
+            elif not t.repairing and host.hints.should_hint(node):
+                host.hints.write(node, t.key, t.cell)
+        host.writes.follow(t.id, t.key, t.cell, [node for node in waiting if node != host.node])
 
     def on_committed(self, src: int, m: Committed) -> None:
         """A quorum has applied it: an earlier transaction's, and this one begins; or this one's, and the client is told."""
+        self.host.writes.on_ack(src, m.id)
         t = self.open.get(m.id)
         if t is None or t.phase != COMMIT:
             return
         t.votes[src] = NOTHING
-        if sum(node in t.votes for node in t.participants) >= self._quorum(t) and not t.answered:
-            if t.repairing:
-                t.repairing = False
-                self.again(t.id)
-                return
-            t.answered = True
-            self.host.reply(t.request, "ok")
-        if all(node in t.votes for node in self._told(t)):
-            del self.open[t.id]
-            self.host.cancel_timer(("paxos", t.id))
+        if sum(node in t.votes for node in t.participants) < self._quorum(t):
+            return
+        if t.repairing:
+            t.repairing = False
+            self.again(t.id)
+        else:
+            self._finish(t, "ok", None, None)
 
     def _contended(self, t: Transaction, standing: Ballot) -> None:
         """Another ballot is ahead: sleep up to 100 ms and try a higher one, until the contention timeout."""
@@ -397,24 +392,10 @@ class Paxos:
             self._fail(t, "CasWriteTimeout (contention)")
 
     def timed_out(self, number: int) -> None:
-        """A phase found no quorum in time; of a commit also, later, its own time-out, after which those that are silent get a hint."""
+        """A phase found no quorum in time."""
         t = self.open.get(number)
-        if t is None:
-            return
-        if t.phase != COMMIT or t.repairing:
+        if t is not None:
             self._fail(t, "ReadTimeout (SERIAL)" if t.read else "CasWriteTimeout")
-            return
-        if not t.answered:
-            t.answered = True
-            self.host.reply(t.request, "info", None, "CasWriteTimeout")
-        left = t.sent + self.host.settings.write_request_timeout_us - self.host.now
-        if left > 0:
-            self.host.set_timer(("paxos", t.id), left)
-            return
-        del self.open[t.id]
-        for node in self._told(t):
-            if node not in t.votes and node != self.host.node and self.host.hints.should_hint(node):
-                self.host.hints.write(node, t.key, t.cell)
 
     def _fail(self, t: Transaction, error: str) -> None:
         """A read has failed; a write may be accepted somewhere and be finished by a later transaction: unknown."""

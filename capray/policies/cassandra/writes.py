@@ -125,6 +125,15 @@ class Writes:
         if not write.waiting and write.answered:
             del self.pending[number]
 
+    def follow(self, number: int, key: str, cell: Cell, waiting: list[int]) -> None:
+        """A commit of Paxos's was sent under this number: whoever of `waiting` does not acknowledge it gets a hint (AbstractWriteResponseHandler.onFailure)."""
+        if waiting:
+            write = PendingWrite(number, 0, key, cell, self.host.now, [])
+            write.waiting, write.answered = waiting, True
+            self.pending[number] = write
+            self.silent.append((self.host.now + self.settings.write_request_timeout_us, number))
+            self.host.arm_reaper()
+
     def due(self, number: int) -> None:
         """WriteTimeout: it may still take effect.  At ANY, hints for all other replicas are stored in its place, and that is success."""
         write = self.pending.get(number)
