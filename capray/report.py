@@ -37,8 +37,11 @@ DRAWN_FROM = (  # what figures, summary and theory read of a row
     *(name for _, name, _ in SUMMARY), *(name for _, name, _ in MEASURED), *LARGEST, *STALE, *WORST, "stale_share_before", "availability_worst_node_before")
 
 
-def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Sequence[tuple[str, Record]], path: Path) -> None:
-    """Write the page.  `rows` is the sweep's table, `manifest` what its directory says about it, `trials` single records to draw, with titles.
+def write_report(
+    rows: Sequence[Row], manifest: Mapping[str, Any], trials: Sequence[tuple[str, Record]], path: Path, own: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write the page.  `rows` is the sweep's table, `manifest` what its directory says about it, `trials` single records to draw, with titles; `own`
+    figures of the script that asked for the sweep, by name, as plotly's JSON.
     Rows that are many are read one by one (twice), and only what the figures are drawn from is kept of each."""
     deadline_us, names = deadline_of(manifest), variants_of(manifest)
     if len(rows) > MOST_ROWS:
@@ -51,6 +54,7 @@ def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Seque
     drawn, tidied = plots.figures(rows, deadline_us, names), tidy(rows)
     sections = [
         _run(rows, manifest),
+        _own(own),
         *(_figure(name, figure, tidied, deadline_us) for name, figure in drawn.items() if name == "signature"),
         theory,
         _summary(tidied, deadline_us),
@@ -62,6 +66,7 @@ def write_report(rows: Sequence[Row], manifest: Mapping[str, Any], trials: Seque
     title = f"capray: {manifest.get('name', 'report')}"
     nav = [
         ("run", "What was run"),
+        *([("own", "What was asked")] if own else []),
         *((name, CAPTIONS[name].heading) for name in drawn if name == "signature"),
         *([("theory", "What theory expects")] if theory else []),
         ("summary", "Summary"),
@@ -192,6 +197,16 @@ def _run(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
 
 
 # ---- figures -----------------------------------------------------------------------------------------------------------------------------
+def _own(figures: Sequence[tuple[str, str]]) -> str:
+    """The figures that answer the script's question."""
+    drawn = "".join(
+        f"<div class=scroll><div class=plot id='fig-own-{i}' data-figure='data-own-{i}' style='height:{json.loads(text)['layout'].get('height', 450)}px'></div>"
+        f"</div>{embedded(f'data-own-{i}', text)}"
+        for i, (_, text) in enumerate(figures)
+    )
+    return f"<section id=own><h2>What was asked</h2>{drawn}</section>" if drawn else ""
+
+
 def _figure(name: str, figure: go.Figure, tidied: Sequence[Row], deadline_us: int) -> str:
     caption = CAPTIONS[name]
     wanted = html.escape(json.dumps({"columns": caption.columns, "figure": f"fig-{name}"}), quote=True)

@@ -198,6 +198,18 @@ def draw_pngs(directory: Path) -> tuple[list[Path], str]:
     return write_pngs(drawn, results.path / "figures")
 
 
+def keep_figures(directory: Path, **drawn: Any) -> None:
+    """Keep a script's own figures (plotly's, by name) beside its results: `draw` puts them on the page, before those of any sweep."""
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        (directory / "figures" / f"{name}.figure.json").write_text(figure.to_json(), encoding="utf-8")
+
+
+def kept_figures(directory: Path) -> list[tuple[str, str]]:
+    """What `keep_figures` kept, by name: plotly's JSON."""
+    return [(path.name, path.read_text(encoding="utf-8")) for path in sorted((directory / "figures").glob("*.figure.json"))]
+
+
 def draw(directory: Path) -> Path:
     """Figures and report of a results directory.  Returns the page's path."""
     from capray.report import write_report
@@ -211,7 +223,7 @@ def draw(directory: Path) -> Path:
         return Path(import_module(STUDIES[study][1]).draw(directory))
     page = results.path / "report.html"
     if manifest["kind"] in ("run", "sweep"):
-        write_report(rows, manifest, chosen_trials(manifest, rows), page)
+        write_report(rows, manifest, chosen_trials(manifest, rows), page, kept_figures(results.path))
     elif manifest["kind"] == "recorded":
         write_report(rows, manifest, list(shown_runs(manifest, results.path)), page)
     else:

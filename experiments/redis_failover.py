@@ -31,7 +31,7 @@ from capray.figures.style import looks, style
 from capray.stats import summary
 from capray.store import Row
 from capray.sweep import Grid, Sweep, Variant
-from capray.sweeping import draw
+from capray.sweeping import draw, keep_figures
 
 POLICY = "redis"
 CUTS = {"ci": ("10s", "30s"), "default": ("10s", "20s", "30s", "60s"), "full": ("10s", "15s", "20s", "30s", "45s", "60s", "120s")}
@@ -56,9 +56,8 @@ def script() -> None:
     sweep = sweep_of(given)
     digest, rows, directory = run_script(sweep, given)
     answers = [answer for cut in cuts_of(given) for answer in judged(given, list(rows), cut)]
+    keep_figures(directory, redis_failover=figure(given, answers))
     draw(directory)
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    figure(given, answers).write_html(directory / "figures" / "redis_failover.html", include_plotlyjs=True)
     say(answers, {"digest": digest, "trials": len(rows), "directory": str(directory)}, given.json)
 
 

@@ -24,7 +24,7 @@ from capray.figures.style import FAINT, dodge, legend_room, looks, style
 from capray.stats import summarize
 from capray.store import Row
 from capray.sweep import Grid, Sweep, Variant
-from capray.sweeping import draw
+from capray.sweeping import draw, keep_figures
 
 PARTS = ("hints", "read repair", "anti-entropy")
 CUTS = {
@@ -222,14 +222,7 @@ def script() -> None:
     sweep = ablation(given.scale, given.seeds, cuts, windows, given.repair_every)
     digest, rows, directory = run_script(sweep, given)
     lines = told(list(rows), [variant.label for variant in sweep.variants])
-    figures = [combinations_figure(lines, cuts), windows_figure(lines, cuts, windows)]
-    page = directory / "figures" / "repair.html"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(
-        "<!doctype html><meta charset=utf-8><title>capray: repair ablation</title>"
-        + "".join(figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(figures)),
-        encoding="utf-8",
-    )
+    keep_figures(directory, combinations=combinations_figure(lines, cuts), windows=windows_figure(lines, cuts, windows))
     report = draw(directory)
     if given.json:
         for line in lines:
@@ -241,7 +234,7 @@ def script() -> None:
                 f"{line['label']:38s} cut {line['cut']:5s} {line['measure']:18s} "
                 + ("never" if line["simulated"] is None else f"{line['simulated']:.4g}")
             )
-    print(f"{len(rows)} trials, digest {digest}\nfigures: {page}\nreport: {report}")
+    print(f"{len(rows)} trials, digest {digest}\nreport: {report}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from capray.record import Record
 from capray.stats import summarize
 from capray.store import Results, Row
 from capray.sweep import Grid, Sweep, Variant
-from capray.sweeping import draw, replay
+from capray.sweeping import draw, keep_figures, replay
 
 SECOND = 1_000_000
 SHAPES = {"follower_cut": "majority", "leader_cut": "leader-minority"}
@@ -59,9 +59,8 @@ def script() -> None:
     digest, rows, directory = run_script(sweep, given)
     manifest = Results(directory).manifest()
     answers = told(sweep, [{**row, "serves": serves(replay(manifest, row))} for row in sorted(rows, key=lambda row: str(row["key"]))])
+    keep_figures(directory, zookeeper_minority=figure(answers))
     draw(directory)
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    figure(answers).write_html(directory / "figures" / "zookeeper_minority.html", include_plotlyjs=True)
     say(answers, {"digest": digest, "trials": len(rows), "directory": str(directory)}, given.json)
 
 

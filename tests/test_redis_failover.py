@@ -44,7 +44,7 @@ def script() -> Iterator[Script]:
 def rows(script: Script, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("redis") / "out"
     printed = script("--cut", "4s", "14s", "--rate", "5", "--seeds", "1", "--json", "--out", str(out))
-    assert (out / "report.html").exists() and (out / "figures" / "redis_failover.html").exists()
+    assert "What was asked" in (out / "report.html").read_text() and (out / "figures" / "redis_failover.figure.json").exists()
     return [json.loads(line) for line in printed.splitlines()]
 
 

@@ -143,10 +143,11 @@ def _pair(own: Sequence[Row], deadline_us: int) -> tuple[Place | None, Place | N
 
 
 def _heading(used: Sequence[Row], nodes: int, deadline_us: int) -> str:
+    uncut = len(healthy(used))
+    small = f"{uncut} trials without a cut" if uncut else "what was before each trial's cut"
     return heading(
         "Consistency and availability, healthy \u2192 partitioned",
-        f"{nodes} nodes; small: {len(healthy(used))} trials without a cut; large: {len(partitioned(used, deadline_us))} trials with a cut longer "
-        f"than the deadline"
+        f"{nodes} nodes; small: {small}; large: {len(partitioned(used, deadline_us))} trials with a cut longer than the deadline"
         "<br>bars: 95 % intervals over seeds; hollow: not every trial was linearizable; points that coincide stand side by side",
     )
 

@@ -163,11 +163,9 @@ class Caption(NamedTuple):
 CAPTIONS = {
     "signature": Caption(
         "Consistency and availability, healthy and partitioned",
-        "Every policy has two points: small, measured in trials without a cut; large, in trials whose cut was longer than the clients' deadline "
-        "(all such lengths; each seed's trials are "
-        "averaged first, intervals are over seeds). To the right: a smaller share of reads during the cut was stale. Up: the worst-served node "
-        "answered more of its clients in time during "
-        "the cut. Hollow: not every trial was linearizable. The theorem says that no large, filled point stands at (1, 1). A filled point at the "
+        "Every policy has two points: small, measured in trials without a cut (where there are none, in what went before the cut); "
+        "large, in trials whose cut was longer than the clients' deadline (all such lengths; each seed's trials are averaged first, intervals are over seeds). "
+        "To the right: a smaller share of reads during the cut was stale. Up: the worst-served node answered more of its clients in time during the cut. Hollow: not every trial was linearizable. The theorem says that no large, filled point stands at (1, 1). A filled point at the "
         "right and below is the CP choice, a hollow "
         "one at the top the AP choice. Points that coincide are set side by side.",
         ("stale_share_during", "availability_worst_node_during", "linearizable"),
