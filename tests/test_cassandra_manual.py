@@ -115,6 +115,21 @@ def test_local_one_never_asks_a_remote_data_centre_and_one_may() -> None:
         assert answered(link, 7, "read", "k0") == found
 
 
+def test_a_read_goes_to_the_nearest_replica_first_in_the_own_rack_then_in_the_own_data_centre() -> None:
+    """snitch.adoc: "it teaches Cassandra enough about your network topology to route requests efficiently"; AbstractNetworkTopologySnitch.compareEndpoints():
+    itself, then its data centre, and there its rack."""
+    for centres, near in ((1, {3: 0, 4: 1, 5: 2}), (2, {8: 0, 9: 1, 10: 2, 11: 3})):
+        link = cluster(
+            6 * centres, strategy="network_topology", datacenters=centres, racks=3 if centres == 1 else 2, endpoint_snitch="gossiping_property_file",
+            dynamic_snitch=False, speculative_retry="never", replication_factor=3 if centres == 1 else 2,
+        )
+        assert link.replica(0).replicas("k0") == ((0, 1, 2) if centres == 1 else (0, 1, 2, 3))
+        for node, replica in near.items():
+            link.log.clear()
+            assert answered(link, node, "read", "k0")
+            assert [line.split("ms ")[1].split(" ReadRequest")[0] for line in link.log if "ReadRequest" in line] == [f"{node} -> {replica}"]
+
+
 def test_local_serial_is_linearizable_in_each_data_centre_and_serial_needs_a_majority_of_all() -> None:
     """CQL, "serial consistency level": SERIAL "ensures full linearizable serial consistency", LOCAL_SERIAL "only ensures it in the local
     datacenter": with the data centres cut apart each goes on by itself, and after heal the later ballot stands everywhere."""

@@ -91,7 +91,7 @@ class Reads:
         timeouts = below(2 * settings.past_read_timeouts[host.node] + 1) if settings.past_read_timeouts else 0
         self.percentile.past(settings.past_age_us, {5_000: settings.past_reads, timeout: timeouts})
         self.tick_phase = below(settings.clock_tick_us)
-        self.distance = {n: int(host.datacenter(n) != host.datacenter(host.node)) for n in range(host.nodes)}
+        self.distance = {n: host.distance(n) for n in range(host.nodes)}
 
     def driver_connects(self) -> None:
         """A client's driver reads this node's system tables, through StorageProxy as any client's read: the snitch learns of its own replica first."""

@@ -164,6 +164,14 @@ class Cassandra(Replica):
         """The data centre of a node, as far as the strategy tells them apart."""
         return self.dc_of[node]
 
+    def distance(self, node: int) -> int:
+        """AbstractNetworkTopologySnitch.compareEndpoints(): 0 in the own rack, 1 in the own data centre, 2 elsewhere."""
+        if self.dc_of[node] != self.dc_of[self.node]:
+            return 2
+        settings = self.settings
+        there, here = (ring.rack(n, settings.datacenters, settings.racks) for n in (node, self.node))
+        return int(settings.strategy != "simple" and there != here)
+
     def peek(self, key: str) -> Any:
         """The value held here; None for nothing and for a tombstone."""
         return self.cells.get(key, ABSENT)[1]

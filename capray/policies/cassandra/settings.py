@@ -103,7 +103,7 @@ class CassandraSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
 
     endpoint_snitch: Annotated[
         Literal["simple", "gossiping_property_file"],
-        Meta(description="order below the dynamic snitch: the ring's (SimpleSnitch, 5.0's default), or itself, then its data centre, first"),
+        Meta(description="order below the dynamic snitch: the ring's (SimpleSnitch, 5.0's default), or itself, then its rack, then its data centre, first"),
     ] = "simple"
     dynamic_snitch: Annotated[bool, Meta(description="order replicas by measured latency; dynamic_snitch: true (5.0)")] = True
     dynamic_snitch_update_interval_us: Annotated[int, Meta(ge=1000, description="dynamic_snitch_update_interval: 100ms (5.0)")] = 100_000

@@ -11,7 +11,8 @@ been applied here.  A member gives it up after 5 s + 2 election timeouts: its ou
 A restarted member serves no client before an entry of its own, its published attributes, has come back through the log (server.go, publish and
 ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before; 3.6 waits 5 s for that, then serves the store it has.
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
-them here.
+them here.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a change of leader, mended in 3.4.42, 3.5.28
+and 3.6.9 (issue 20418, pull 21375).
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
         "a higher term restarts the election timer whoever brings it (etcd-io/raft, reset()); false: only a leader's message or a vote "
         "granted does (Raft paper, figure 2)")] = True
     initial_election_tick_advance: Annotated[bool, Meta(description=
-        "a booting member fast-forwards its election timer to 2 ticks before election_timeout (1 tick where it is alone); flag --initial- "
-        "election-tick-advance, true since 3.4")] = True
+        "a booting member fast-forwards its election timer to 2 ticks before election_timeout (1 tick where it is alone); flag "
+        "--initial-election-tick-advance, true since 3.4")] = True
     read_only_option: Annotated[Literal["safe", "lease"], Meta(description=
         "safe: the leader confirms each read by a round of heartbeats; lease: it trusts its clock for an election timeout (etcd-io/raft, "
         "ReadOnlyOption; etcd always takes safe)")] = "safe"
