@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from capray.policies.cassandra.paxos import PROPOSE, Paxos, Prepare, Propose
+from capray.policies.cassandra.paxos import PROPOSE, Commit, Paxos, Prepare, Propose
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
 from capray.streams import Stream
@@ -258,3 +258,31 @@ def test_whom_the_end_of_an_earlier_transaction_did_not_reach_has_a_hint_too() -
     assert link.wait(link.request(3, "read", "k0")).result == "v"
     link.run_for(4 * S)
     assert hinted(link, 3) == [2]
+
+
+def test_ballots_are_stamped_in_milliseconds_and_what_a_clock_ahead_has_promised_is_not_remembered() -> None:
+    """ClientState.getTimestampForPaxos: "a single node in the future could corrupt the clock of all nodes" (CASSANDRA-11991)."""
+    replica = Cassandra(0, 5, CassandraSettings(), Stream(0, "node", 0))
+    replica.now = 7_654_321
+    times = [replica.paxos._ballot_time(least) for least in (0, 0, 9_000_000, 9_000_000, 0)]
+    assert times == [7_654_000, 7_654_001, 9_000_000, 9_000_000, 7_654_002]
+
+
+def test_a_coordinator_whose_clock_is_behind_is_refused_first_and_then_goes_above_what_was_promised() -> None:
+    link = cluster()
+    link.skew(3, 5 * S)
+    assert link.wait(link.request(3, "write", "k0", "ahead")).outcome == "ok"
+    link.log.clear()
+    assert link.wait(link.request(4, "write", "k0", "behind")).outcome == "ok"
+    assert sum("4 -> 0 Prepare(" in line for line in link.log) == 2
+    link.run_for(S)
+    assert link.values("k0")[:3] == ["behind"] * 3
+
+
+def test_a_prepare_older_than_what_was_committed_here_is_refused_though_its_own_prepare_never_came() -> None:
+    """PaxosState.legacyPrepare: latestWitnessedOrLowBound is the latest of promised, accepted and committed."""
+    link = cluster()
+    paxos = link.replica(0).paxos
+    paxos.on_commit(1, Commit(0, "k0", (5000, 1), (5000, "v", 0), link.now))
+    paxos.on_prepare(4, Prepare(9, "k0", (4000, 4), link.now))
+    assert not link.replica(0).effects[-1][2].promised

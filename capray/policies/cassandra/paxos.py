@@ -9,7 +9,7 @@ The row is read as any other at QUORUM (LOCAL_QUORUM), by reads.py: of as many r
 a transaction can hang on a cut-off replica although a quorum of others has promised.
 A write at SERIAL stands for `UPDATE ... IF <condition that holds>`: it reads, as any conditional update must, and then sets the value.
 LOCAL_SERIAL has only the replicas of the coordinator's data centre as participants, and is committed at LOCAL_QUORUM; commits go to all.
-A ballot is (microseconds, node): as TimeUUIDs are, ordered by time and unique.  A read at SERIAL that fails to reach a quorum fails.
+A ballot is (microseconds, a number of its own): as TimeUUIDs are, ordered by time (whole milliseconds of the coordinator's clock) and unique.  A read at SERIAL that fails to reach a quorum fails.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class Transaction:
         "deadline",
         "id",
         "key",
+        "least",
         "needs",
         "participants",
         "phase",
@@ -137,6 +138,7 @@ class Transaction:
         self.needs: tuple[tuple[int, int], ...] = ()  # what reading the row needs
         self.phase = PREPARE
         self.ballot: Ballot = NONE
+        self.least = 0  # the time below which its next ballot would be refused, as far as that is known
         self.cell: Cell = NOTHING  # what is proposed
         self.repairing = False  # an earlier transaction's leftover is being finished first
         self.promises: dict[int, Promise] = {}
@@ -180,17 +182,16 @@ class Paxos:
         """A record of the commit log: the newest of a key stands."""
         r = self._register(record[1])
         r.promised, r.accepted, r.accepted_cell, r.committed, r.committed_cell = (tuple(part) for part in record[2:])
-        self.last_ballot = max(self.last_ballot, r.promised[0])
 
     def _stale(self, created: int) -> bool:
         return self.host.expired(created, self.host.settings.write_request_timeout_us)
 
     def on_prepare(self, src: int, m: Prepare) -> None:
-        """Promise to accept nothing older, unless something newer was promised; tell what is accepted and committed."""
+        """Promise to accept nothing older, unless something newer was promised or committed; tell what is accepted and committed."""
         if self._stale(m.created):
             return
         r = self._register(m.key)
-        promised = m.ballot[0] > r.promised[0]  # by time alone (Commit.isAfter), since cells are stamped by it
+        promised = m.ballot[0] > max(r.promised[0], r.committed[0])  # by time alone (Commit.isAfter), since cells are stamped by it
         if promised:
             r.promised = m.ballot
             self._keep(m.key, r)
@@ -201,7 +202,8 @@ class Paxos:
         if self._stale(m.created):
             return
         r = self._register(m.key)
-        accepted = m.ballot == r.promised or m.ballot[0] > r.promised[0]
+        latest = max(r.promised, r.committed)
+        accepted = m.ballot == latest or m.ballot[0] > latest[0]
         if accepted:
             r.promised = r.accepted = m.ballot
             r.accepted_cell = m.cell
@@ -255,10 +257,20 @@ class Paxos:
 
     def _prepare(self, t: Transaction) -> None:
         self._next_phase(t, PREPARE)
-        self.last_ballot = max(self.host.now, self.last_ballot + 1)
-        t.ballot = (self.last_ballot, self.host.node)
+        t.ballot = (self._ballot_time(t.least), self.host.new_id() * self.host.nodes + self.host.node)
         for node in t.replicas:
             self.host.send(node, Prepare(t.id, t.key, t.ballot, self.host.now))
+
+    def _ballot_time(self, least: int) -> int:
+        """ClientState.getTimestampForPaxos: the clock's milliseconds, but not before `least`, and never twice the same here unless it is that: what a peer
+        with a clock ahead has promised is heeded this once and not remembered (CASSANDRA-11991)."""
+        now = self.host.now
+        current = max(now - now % 1000, least)
+        if self.last_ballot >= current:
+            current = self.last_ballot + 1
+        if current != least:
+            self.last_ballot = current
+        return current
 
     def on_promise(self, src: int, m: Promise) -> None:
         """Answers to a prepare: one refusal is enough to begin again with a higher ballot."""
@@ -266,7 +278,7 @@ class Paxos:
         if t is None or t.phase != PREPARE:
             return
         if not m.promised:
-            self._contended(t, m.standing)
+            self._contended(t, m.standing[0] + 1)
             return
         t.promises[src] = m
         if len(t.promises) == self._quorum(t):
@@ -278,6 +290,7 @@ class Paxos:
         promises = list(t.promises.values())
         last = max(promises, key=lambda p: p.committed)
         pending = max(promises, key=lambda p: p.accepted)
+        t.least = pending.accepted[0] + 1
         if pending.accepted > last.committed and pending.accepted_cell[0] >= 0:
             t.repairing = True
             self._propose(t, pending.accepted_cell)
@@ -331,19 +344,18 @@ class Paxos:
             t.votes[src] = NOTHING
         else:
             t.refused += 1
-            self.last_ballot = max(self.last_ballot, m.standing[0])
         if len(t.votes) >= self._quorum(t):
             if t.read and not t.repairing:
                 self._read_row(t)
             else:
                 self._commit(t)
         elif t.repairing and len(t.replicas) - t.refused < self._quorum(t):
-            self._contended(t, m.standing)
+            self._contended(t, t.least)
         elif len(t.votes) + t.refused == len(t.replicas):
             if t.votes:
                 self._fail(t, "CasWriteUnknown")
             else:
-                self._contended(t, m.standing)
+                self._contended(t, 0)
 
     def _commit(self, t: Transaction) -> None:
         """To all replicas: the living are asked, for those known to be down a hint is stored (not of an earlier transaction's leftover: allowHints); those that
@@ -373,9 +385,9 @@ class Paxos:
         else:
             self._finish(t, "ok", None, None)
 
-    def _contended(self, t: Transaction, standing: Ballot) -> None:
-        """Another ballot is ahead: sleep up to 100 ms and try a higher one, until the contention timeout."""
-        self.last_ballot = max(self.last_ballot, standing[0])
+    def _contended(self, t: Transaction, least: int) -> None:
+        """Another ballot is ahead: sleep up to 100 ms and try a higher one, from `least` on, until the contention timeout."""
+        t.least = least
         t.repairing = False
         self._next_phase(t, PREPARE)
         self.host.set_timer(("paxos-again", t.id), self.host.stream.below(CONTENTION_SLEEP_US))
