@@ -22,8 +22,8 @@ def sent(node: Redis, kind: type) -> list[tuple[int, Any]]:
 
 
 def test_other_sentinels_are_asked_each_second_at_once_when_forced_and_never_where_disconnected() -> None:
-    """sentinelAskMasterStateToOtherSentinels: only where "(2) the link is connected, (3) we did not receive the info within SENTINEL_ASK_PERIOD ms", "unless
-    SENTINEL_ASK_FORCED"; and one that has not answered is not asked again within half of it."""
+    """sentinelAskMasterStateToOtherSentinels: only where "2) Sentinel is connected. 3) We did not receive the info within SENTINEL_ASK_PERIOD ms", or at once where
+    SENTINEL_ASK_FORCED; and one that has not answered is not asked again within half of it."""
     node = cluster(5).replica(0)
     sentinel, now = node.sentinel, node.now
     for each in sentinel.sentinels:

@@ -188,7 +188,7 @@ def test_a_follower_that_is_in_step_does_not_try_again_when_the_connection_ends(
 
 
 def test_an_acknowledgement_of_another_epoch_is_no_acknowledgement_of_this_one() -> None:
-    """DSN 2011, step l.1.2: acknowledgements of NEWEPOCH(e'): of this epoch."""
+    """DSN 2011, phase 1: acknowledgements of NEWEPOCH(e'): of this epoch."""
     server = alone(3)
     server.on_start()
     server.accepted = 4
@@ -231,7 +231,7 @@ def test_a_session_that_reconnects_has_its_whole_time_again() -> None:
 
 
 def test_a_leader_counts_only_those_who_have_acknowledged_its_epoch() -> None:
-    """DSN 2011, step l.1.2: "Upon receiving acks from a quorum": of five, itself and one are none."""
+    """DSN 2011, phase 1: acknowledgements of the new epoch from a quorum: of five, itself and one are none."""
     server = alone(5)
     server.on_start()
     server.elected(0)
