@@ -101,6 +101,29 @@ def test_a_write_asks_a_majority_for_the_largest_tag_and_breaks_ties_by_its_own_
     assert link.values("x") == ["by 1"] * 3
 
 
+@pytest.mark.parametrize(("nodes", "majority"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)])
+def test_a_majority_is_more_than_half_of_any_number_of_nodes_and_of_one_it_is_that_one(nodes: int, majority: int) -> None:
+    """ABD 1995: majorities, since any two of them intersect.  An operation that is over is forgotten."""
+    assert Abd.needs(nodes, None) == (majority, majority)
+    link = FakeLink(Abd, nodes)
+    for node in range(majority, nodes):
+        link.crash(node, host=True)
+    assert link.wait(link.request(0, "write", "x", "a")).outcome == "ok" and link.wait(link.request(0, "read", "x")).result == "a"
+    link.run_for(S)
+    assert not link.replica(0).running
+
+
+def test_a_node_that_comes_back_tells_the_record_what_it_holds() -> None:
+    """Guerraoui and Levy 2004: what was stored is there again after a crash; the record of versions hears of it once more."""
+    link = FakeLink(Abd, 3)
+    link.wait(link.request(0, "write", "x", "a"))
+    link.run_for(S)
+    link.crash(1, host=True)
+    link.versions.clear()
+    link.restart(1)
+    assert [(version.node, version.key, version.value, version.order) for version in link.versions] == [(1, "x", "a", (1, 0))]
+
+
 def test_through_cuts_and_crashes_nothing_acknowledged_is_lost_or_read_out_of_order() -> None:
     """ABD 1995: an atomic register, wherever majorities are; Guerraoui and Levy 2004: and whoever crashes comes back with what it stored."""
     faults = (Fault(at_us=2 * S, for_us=2 * S, shape="ring"), Fault(kind="crash-host", nodes=(0, 1, 2), at_us=5 * S, for_us=S))
