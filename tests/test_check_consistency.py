@@ -96,6 +96,7 @@ def test_the_forced_order_and_the_guessed_one_agree_with_the_definition() -> Non
         assert verdict.status == truth, (seed, ops)
         seen[truth, verdict.algorithm] = seen.get((truth, verdict.algorithm), 0) + 1
     assert seen["valid", "order of writes"] and seen["invalid", "order of writes"] and seen["valid", "linearizable"]
+    assert {how for _, how in seen} == {"order of writes", "linearizable"}, "so small a history is never left to the search"
 
 
 def test_two_queues_each_sequential_are_not_sequential_together() -> None:

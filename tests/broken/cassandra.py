@@ -250,3 +250,12 @@ class ValueHints(Hints):
     def write(self, target: int, key: str, cell: Cell) -> None:
         if cell[1] is not None:
             super().write(target, key, cell)
+
+
+class HintsUnlogged(Cassandra):
+    """Hints stay in memory.  Violates hinted handoff's files (documentation, Hints: a hint is written to disk, each hints_flush_period): who keeps them restarts,
+    and what they were for is missed."""
+
+    def persist(self, record: Any, sync: bool = True) -> None:
+        if record[0] != "hint":
+            super().persist(record, sync)

@@ -119,3 +119,19 @@ class HintsInMemory(Dynamo):
     def persist(self, record: Any, sync: bool = True) -> None:
         if record[0] != "hint":
             super().persist(record, sync)
+
+
+class CountersForgotten(Dynamo):
+    """A restarted node counts its writes from one again.  Violates 4.4, "a vector clock is effectively a list of (node, counter) pairs" that only grows: where the
+    node holds nothing of a key any more, its new version carries an old one's clock, and is thrown away as seen."""
+
+    def on_restart(self, journal: list[Any]) -> None:
+        super().on_restart([record for record in journal if record[0] != "issued"])
+
+
+class HintsUnread(Dynamo):
+    """A node that stands in for another does not answer from what it keeps for it.  Violates 4.6, "all read and write operations are performed on the first N
+    healthy nodes": a client's reads on the side without the key's own nodes do not see what it wrote there."""
+
+    def held(self, key: str) -> tuple[Version, ...]:
+        return self.data.get(key, ())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from capray.policies.etcd.raft_election import LEADER
+from capray.policies.etcd.raft_election import FOLLOWER, LEADER
 from capray.policies.etcd.raft_log import Log
-from capray.policies.etcd.raft_messages import NONE, Entry, Heartbeat, InstallSnapshot, Row
+from capray.policies.etcd.raft_messages import NONE, Append, Entry, Heartbeat, HeartbeatResponse, InstallSnapshot, Row
 from capray.policies.etcd.raft_progress import Progress
 from capray.policies.etcd.raft_quorum import committed
 from capray.policies.etcd.replica import Etcd
@@ -217,3 +217,22 @@ class SnapshotAhead(Etcd):
         progress.become_snapshot(self.log.last)
         self.send(peer, InstallSnapshot(self.term, self.log.last, self.log.last_term, self.rows()))
         return True
+
+
+class HearsOldTerms(Etcd):
+    """A follower takes over what a leader of an earlier term sends.  Violates figure 2, AppendEntries, "reply false if term < currentTerm": what that leader had
+    under way when it was cut off replaces the new leader's entries."""
+
+    def admit(self, src: int, message: Any) -> bool:
+        stale = message.term < self.term and type(message) in (Append, Heartbeat)
+        return (stale and self.state == FOLLOWER) or super().admit(src, message)
+
+
+class CountsOldAnswers(Etcd):
+    """Any heartbeat's answer confirms the newest read, also one given before the read came.  Violates thesis 6.4, step 3, "issues a NEW round of heartbeats and
+    waits for their acknowledgments": answers that a cut held back confirm a leader that others have replaced."""
+
+    def on_heartbeat_response(self, src: int, message: HeartbeatResponse) -> None:
+        super().on_heartbeat_response(src, message)
+        if self.state == LEADER and message.term == self.term:
+            self.confirmed(src, *self.newest_read())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from capray.policies.zookeeper import zab_leader, zab_learner
 from capray.policies.zookeeper.replica import ZooKeeper
 from capray.policies.zookeeper.zab_election import Election
-from capray.policies.zookeeper.zab_leader import Leader
+from capray.policies.zookeeper.zab_leader import SYNCHRONIZATION, Leader
 from capray.policies.zookeeper.zab_learner import SERVING, Learner
-from capray.policies.zookeeper.zab_messages import Ack, Notification, Proposal, Snap, Trunc
+from capray.policies.zookeeper.zab_messages import ACCEPTED, CURRENT, Ack, Notification, Proposal, Snap, Trunc
 from capray.policies.zookeeper.zab_peer import QuorumPeer
 
 
@@ -143,3 +145,28 @@ class NeverStops(ZooKeeper):
 
     LEARNER = DeafLearner
     FROM_LEADER = zab_learner.handlers(DeafLearner)
+
+
+class EpochsForgotten(ZooKeeper):
+    """Epochs are not on disk.  Violates table III of DSN 2011 (f.p, the last epoch accepted, and f.a, the last one entered, are persistent; ZooKeeper's files
+    acceptedEpoch and currentEpoch): who restarts votes as if its history were of no epoch, and one that lacks committed transactions leads."""
+
+    def on_restart(self, journal: list[Any]) -> None:
+        super().on_restart([record for record in journal if isinstance(record, Proposal | Snap) or record[0] not in (ACCEPTED, CURRENT)])
+
+
+class HastyLeader(Leader):
+    """Serves as soon as a quorum has accepted its epoch."""
+
+    def _check_epoch_acks(self) -> None:
+        super()._check_epoch_acks()
+        if self.phase == SYNCHRONIZATION:
+            self._begin_broadcast()
+
+
+class ServesTooSoon(ZooKeeper):
+    """A new leader serves before a quorum has its history.  Violates phase 2 (DSN 2011, IV: it delivers its initial history upon a quorum's acknowledgements of
+    NEWLEADER): its clients read transactions of its own that the others, should they lose it now, never have."""
+
+    LEADER = HastyLeader
+    FROM_LEARNER = zab_leader.handlers(HastyLeader)
