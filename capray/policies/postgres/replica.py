@@ -6,6 +6,7 @@ lock passes on.  With a synchronous standby the commit first waits for it (`sync
 remote_apply; local = no wait), however long: "commits will wait"; reads go on.  A wait that its client cancels is over: "the transaction has
 already committed locally, but might not have been replicated" (27.2.8; the client was told `info`); so it is for one that a crash interrupts.
 A client that goes away without a cancel leaves its commit waiting, lock held.  All of this was also seen on a PostgreSQL 15.18, step by step.
+A row's writers race for it (locks.py).
 The standby flushes, then replays; it may show a commit before the primary does (`standby_reads`).
 Promotion: `manual`: an operator does it at `promote_at` (0: never).  `automatic`: the standby's own manager, after the primary was silent for
 `failover_timeout`, as repmgrd without a witness: nobody fences the old primary, so two primaries may take writes (27.3: "a system for
@@ -19,13 +20,12 @@ of synchronous_commit `off` is not offered (what it gives up is one server's own
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from capray.policies.driver import READ_ONLY, TERMINATED, Cancel, Driver, Ready, Result, Select, Startup, Update
+from capray.policies.postgres.locks import Row, Write
 from capray.policies.postgres.wal import Flushed, Keepalive, Log, Poll, StartReplication, Status, Wal
 from capray.replica import Message, Replica, Request, Settings
 from capray.streams import Stream
@@ -94,18 +94,6 @@ class PostgresSettings(Settings, frozen=True):
         ]
 
 
-class Write(msgspec.Struct):
-    """A write on the primary: it waits for its row's lock (`lsn` 0), for the disk, for the standby."""
-
-    src: int
-    id: int
-    key: str
-    value: Any
-    lsn: int = 0
-    flushed: bool = False
-    cancelled: bool = False
-
-
 class Postgres(Replica):
     """The primary and its standby on their nodes, a driver on every node."""
 
@@ -126,7 +114,7 @@ class Postgres(Replica):
         self.state = {settings.server: PRIMARY, settings.standby: STANDBY}.get(node, CLIENT)
         self.peer = -1 if len(hosts) == 1 or self.state == CLIENT else hosts[0] + hosts[1] - node
         self.log = Log()
-        self.locks: dict[str, deque[Write]] = {}  # a row's lock: its holder, then who waits
+        self.locks: dict[str, Row] = {}
         self.commits: dict[int, Write] = {}  # by LSN: logged, not visible yet
         self.queries: dict[tuple[int, int], Write] = {}  # by client node and query
         self.flushed = 0
@@ -258,10 +246,12 @@ class Postgres(Replica):
             return
         write = Write(src, message.id, message.key, message.value)
         self.queries[(src, message.id)] = write
-        waiting = self.locks.setdefault(message.key, deque())
-        waiting.append(write)
-        if len(waiting) == 1:
+        row = self.locks.get(message.key)
+        if row is None:
+            self.locks[message.key] = Row(write)
             self._write_ahead(write)
+        else:
+            row.queue.append(write)
 
     def _write_ahead(self, write: Write) -> None:
         log = self.log
@@ -290,10 +280,11 @@ class Postgres(Replica):
         self.applied(write.key, write.value, order, superseded)
         del self.commits[write.lsn], self.queries[(write.src, write.id)]
         self.send(write.src, Result(write.id, "ok"))
-        waiting = self.locks[write.key]
-        waiting.popleft()
-        if waiting:
-            self._write_ahead(waiting[0])
+        row = self.locks[write.key]
+        woken = row.woken()
+        if woken:
+            row.passes_to(woken[self.stream.below(len(woken)) if len(woken) > 1 else 0])
+            self._write_ahead(row.holder)
         else:
             del self.locks[write.key]
 
@@ -303,7 +294,7 @@ class Postgres(Replica):
         if write is None:
             return
         if not write.lsn:
-            self.locks[write.key].remove(write)
+            self.locks[write.key].forget(write)
             del self.queries[(src, message.id)]
             return
         write.cancelled = True
