@@ -3,7 +3,8 @@
 Decides: when a lost path is dialled and given up, when a kept connection's data goes out again.  May not know: whether a peer is reachable.
 Simplified, and why: between two nodes Redis has a dozen TCP connections (each Sentinel's to the other's Redis and Sentinel, replication, the
 clients' pools), the engine has one.  Each of them keeps its own schedule here (SYN at once, after 1 s, 2 s, 3 s, 4 s, 5 s, 7 s, 11 s, ...; retransmission after
-0.2 s, 0.6 s, 1.4 s, ..., the engine's own constants), every try of each is a try of the shared path, and each is open from its own next try on.
+0.2 s, 0.6 s, 1.4 s, ..., each pause ending as late as the kernel's timer wheel has it: the engine's own rules, tcp.py), every try of each is a try of the
+shared path, and each is open from its own next try on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from capray.replica import Message, Replica
-from capray.tcp import DIAL_FIRST_US, DIAL_LINEAR, RTO_FIRST_US, RTO_MAX_US
+from capray.tcp import DIAL_FIRST_US, DIAL_LINEAR, RTO_FIRST_US, RTO_MAX_US, WHEEL_US, runs_out
 
 NEVER = -(1 << 62)  # before any clock, however skewed
 ABORT_US = 900_000  # a try is over before the next one
@@ -24,6 +25,7 @@ class Paths:
         """`on_drop(peer)` is called where a path is given up on this side."""
         self.owner = owner
         self.on_drop = on_drop
+        self.boot = owner.stream.below(WHEEL_US)  # how long the host had been up at time 0, as far as its kernel's timers tell
         self.up = [True] * owner.nodes
         self.dialled = [NEVER] * owner.nodes
         self.unheard = [0] * owner.nodes  # when the first message was sent since the peer was last heard; 0: none
@@ -87,11 +89,12 @@ class Paths:
 
 
 class Syn:
-    """One connection's schedule of tries."""
+    """One connection's schedule of tries, on a host that booted `boot` microseconds before time 0."""
 
-    __slots__ = ("dialling", "last", "linear", "next", "pause")
+    __slots__ = ("boot", "dialling", "last", "linear", "next", "pause")
 
-    def __init__(self) -> None:
+    def __init__(self, boot: int) -> None:
+        self.boot = boot
         self.last = NEVER
         self.next = 0
         self.pause = DIAL_FIRST_US
@@ -104,14 +107,14 @@ class Syn:
         self.last = now
         self.pause = DIAL_FIRST_US
         self.linear = DIAL_LINEAR
-        self.next = now + DIAL_FIRST_US
+        self.next = runs_out(now, DIAL_FIRST_US, self.boot)
 
     def retransmit(self, lost_at: int, now: int) -> None:
         """A connection that is kept although its path was given up: it goes on with what was sent at `lost_at`."""
         self.dialling = True
         self.last = NEVER
         self.linear = 0
-        self.next, self.pause = lost_at + RTO_FIRST_US, RTO_FIRST_US
+        self.next, self.pause = runs_out(lost_at, RTO_FIRST_US, self.boot), RTO_FIRST_US
         while self.next < now:
             self._back_off()
 
@@ -120,7 +123,7 @@ class Syn:
             self.linear -= 1
         else:
             self.pause = min(2 * self.pause, RTO_MAX_US)
-        self.next += self.pause
+        self.next = runs_out(self.next, self.pause, self.boot)
 
     def due(self, now: int) -> bool:
         """Whether another segment goes out now."""

@@ -75,14 +75,16 @@ class Sentinel:
 
     # ---- a process's life ---------------------------------------------------------------------------------------------------------
     def boot(self) -> None:
-        """All start at this instant, as by a script: pings and INFO are due at the first tick, in step until the random ticks spread them.  Replicas and
-        Sentinels are known, links are old.  Nobody knows in which part of the hellos' 2 s a cut comes: each Sentinel has a phase of its own."""
+        """All start at this instant, as by a script: pings are due at the first tick, in step until the random ticks spread them.  Replicas and Sentinels are
+        known, links are old.  Nobody knows in which part of the hellos' 2 s and of INFO's 10 s a cut comes: each Sentinel has phases of its own."""
         now = self.owner.now
         published = now - self.owner.stream.below(PUBLISH_PERIOD_US)
+        informed = now - self.owner.stream.below(INFO_PERIOD_US)
         for each in [*self.redis, *self.sentinels]:
             each.last_ping = each.last_pong = each.last_avail = now - 2 * PING_PERIOD_US
             each.published_at = now
             each.last_publish = published
+            each.info_at = informed
             each.role_since = each.master_since = now - INFO_PERIOD_US
             each.master = NOBODY if each.node == self.master else self.master
             if self.settings.replica_priorities and not each.sentinel:
