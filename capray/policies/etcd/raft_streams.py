@@ -5,7 +5,8 @@ A member reads a peer's messages from a stream that it has asked for itself (a G
 of a pair comes and goes by itself.  A writer shows life every third of `stream_timeout`.  A reader that hears nothing for `stream_timeout` hangs up and
 dials, a new dial every `dial_timeout` while nobody answers; so after a long cut both ends must have dialled again before a question is answered.
 A writer whose reader has hung up does not know it: what it writes is lost, until the peer attaches a new stream or answers with a reset.
-Simplified: the two streams of a direction (entries, and everything else) are one; the pipeline, which carries single messages by POST while no stream
+Simplified: of the two streams of a direction (entries, and everything else) the second is here, since terms, votes and heartbeats come by it: entries go on it too,
+but do not count as life.  The pipeline, which carries single messages by POST while no stream
 was ever attached or one has been reset, is taken to get through where the path is open, and not to dial into a cut; the real one's connections are
 separate from one another, here one joins a pair, so that hanging up loses what is under way in both directions.
 """

@@ -21,7 +21,7 @@ from collections import deque
 from typing import Any
 
 from capray.policies.etcd.raft_election import LEADER
-from capray.policies.etcd.raft_messages import MESSAGES, NONE, Attach, Attached, Entry, LinkHeartbeat, Propose, Row
+from capray.policies.etcd.raft_messages import MESSAGES, NONE, Append, Attach, Attached, Entry, LinkHeartbeat, Propose, Row
 from capray.policies.etcd.raft_reads import Reads
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Request
@@ -97,8 +97,10 @@ class Etcd(Reads):
                 self.serve(request)
 
     def on_message(self, src: int, message: Any) -> None:
-        self.heard[src] = self.now
-        self.handlers[type(message)](src, message)
+        kind = type(message)
+        if kind is not Append:  # which comes on the stream of its own
+            self.heard[src] = self.now
+        self.handlers[kind](src, message)
         if self.term != self.saved_term or self.vote != self.saved_vote:
             self.save()
         if self.lead != self.known_lead:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from capray.policies.zookeeper.zab_messages import FOLLOWING, LEADING, LOOKING, Notification
 from capray.policies.zookeeper.zab_peer import QuorumPeer
-from capray.tcp import JIFFY_US, RTO_FIRST_US, RTO_MAX_US, grain_us
+from capray.tcp import JIFFY_US, RTO_FIRST_US, RTO_MAX_US, runs_out
 
 RTO_US = RTO_FIRST_US + JIFFY_US  # Linux adds the smoothed round trip to its least time-out, in whole jiffies; a server does not know the link's
 SILENT_DIAL_US = 900_000  # a dial in place of a retransmission: ended before the system's own second SYN, 1 s after the first
@@ -71,9 +71,9 @@ class Channels:
             self.peer.send(to, channel.last)
 
     def _retransmit(self, to: int, channel: Channel) -> None:
-        """The pause doubles, as TCP's time-out does, and ends as late as a kernel's timer does."""
+        """The pause doubles, as TCP's time-out does, and ends when the host's kernel next looks at timers of its length."""
         channel.pause_us = min(2 * channel.pause_us, RTO_MAX_US) or RTO_US
-        lasts = channel.pause_us + self.peer.stream.below(grain_us(channel.pause_us))
+        lasts = runs_out(self.peer.now, channel.pause_us, self.peer.kernel_phase) - self.peer.now
         now = min(lasts, SILENT_DIAL_US)
         channel.rest_us = lasts - now
         self._dial(to, channel)
