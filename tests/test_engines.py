@@ -130,6 +130,11 @@ def test_clients_outside_the_cut_and_a_busy_server_and_drifting_clocks(policy: s
                clock_offset_us=(0, 30_000, -20_000), clock_drift_ppm=(0, 200, -900), disk="memory"), 11)
 
 
+@pytest.mark.parametrize("shape", ["one-way", "isolate"])
+def test_connections_that_their_user_timeout_ends(shape: str) -> None:
+    both(short("cassandra", 3, settings={"internode_tcp_user_timeout": "1s"}, faults=(Fault(shape=shape, at_us=S, for_us=4 * S),)), 5)
+
+
 def test_what_arrives_at_one_instant_meets_a_nodes_messages_to_itself_in_the_order_of_their_sources() -> None:
     """Where all latencies are one constant many messages arrive at once, and a proposer that is its own acceptor sends itself some at that instant."""
     serial = {"read_consistency": "SERIAL", "write_consistency": "SERIAL"}
