@@ -91,6 +91,7 @@ class Reads:
         timeouts = below(2 * settings.past_read_timeouts[host.node] + 1) if settings.past_read_timeouts else 0
         self.percentile.past(settings.past_age_us, {5_000: settings.past_reads, timeout: timeouts})
         self.tick_phase = below(settings.clock_tick_us)
+        self.unread = set(range(host.nodes)) if settings.first_read_latency_us else set()  # peers that this process has not read yet
         self.distance = {n: host.distance(n) for n in range(host.nodes)}
 
     def driver_connects(self) -> None:
@@ -204,16 +205,19 @@ class Reads:
         if read is None or src not in read.sent or self.host.expired(created, self.settings.read_request_timeout_us):
             return
         read.sent.discard(src)
-        self.snitch.sample(self.host.now, src, self._remote_latency(read))
+        self.snitch.sample(self.host.now, src, self._remote_latency(read, src))
         if read.stage in (DIGESTS, ROWS):
             self._answer(read, src, its_digest, cell)
         elif not read.sent and read.stage == DONE:
             del self.pending[read_id]
 
-    def _remote_latency(self, read: PendingRead) -> int:
+    def _remote_latency(self, read: PendingRead, src: int) -> int:
         """Whole milliseconds, towards zero, from the start of the client's request (a speculative or second round's answer counts the wait
         before it) to the last tick of the sampled clock: below zero where a request starts and is answered within one tick."""
         ended = self.host.now + self._stage_latency(self.settings.stage_latency_us)
+        if src in self.unread:
+            self.unread.remove(src)
+            ended += self._stage_latency(self.settings.first_read_latency_us)
         took: int = ended - (ended + self.tick_phase) % self.settings.clock_tick_us - read.started
         return took // 1000 if took >= 0 else -(-took // 1000)
 
