@@ -66,7 +66,7 @@ def show(name: str, policy: type[Replica]) -> None:
     for row in rows:
         meaning = re.sub(r"; (microseconds|us)(?=[,;]|$)", "", row["meaning"]) if row["accepts"] == "duration" else row["meaning"]
         head = f"{row['setting']} = {_typed(row['default'])}   ({row['accepts']})  "
-        print(textwrap.fill(head + meaning, width, initial_indent="    ", subsequent_indent="        "))
+        print(textwrap.fill(head + meaning, width, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False))
     print()
 
 

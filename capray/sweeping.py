@@ -27,13 +27,14 @@ from capray.sweep import Sweep, points, run_sweep, scenario_of, sweep_of
 
 PLAIN_EVERY_S = 10.0
 COORDINATES = ("key", "label", "policy", "shape", "nodes", "duration", "duration_us", "seed", "scenario", "record")
-# Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows` and `draw(directory) -> page` are.
+# Kinds of results directories that are no sweep: where `rerun(manifest, engine, address) -> rows`, and `draw(directory) -> page` and
+# `figures(results) -> figures by name` are.
 # `draw` serves sweeps that name a study too (Sweep.study); those are run again as any sweep.
 STUDIES = {
     "ladder": ("capray.sweep", "capray.studies.ladder_page"),
     "pacelc": ("capray.sweep", "capray.studies.pacelc_page"),
     "pbs": ("capray.studies.pbs_study", "capray.studies.pbs_report"),
-    "elections": ("capray.studies.elections", "capray.studies.elections"),
+    "elections": ("capray.studies.elections", "capray.studies.elections_page"),
 }
 
 
@@ -188,14 +189,20 @@ def chosen_trials(manifest: dict[str, Any], rows: Iterable[Row]) -> list[tuple[s
 
 def draw_pngs(directory: Path) -> tuple[list[Path], str]:
     """The figures as PNG files in figures/; (the files, why there are none)."""
+    import plotly.graph_objects as go
+
     from capray.plots import figures, write_pngs
     from capray.report import deadline_of, variants_of
 
     results = Results(directory)
     manifest = results.manifest()
-    study = manifest["spec"].get("study")
-    drawn = import_module(STUDIES[study][1]).figures(results.rows()) if study else figures(results.rows(), deadline_of(manifest), variants_of(manifest))
-    return write_pngs(drawn, results.path / "figures")
+    study = manifest["spec"].get("study") or manifest["kind"]
+    own = {name.removesuffix(".figure.json"): go.Figure(json.loads(text)) for name, text in kept_figures(results.path)}
+    if study in STUDIES:
+        drawn = import_module(STUDIES[study][1]).figures(results)
+    else:
+        drawn = figures(results.rows(), deadline_of(manifest), variants_of(manifest))
+    return write_pngs({**own, **drawn}, results.path / "figures")
 
 
 def keep_figures(directory: Path, **drawn: Any) -> None:

@@ -23,12 +23,12 @@ from typing import Any
 
 from capray.errors import wrong
 from capray.experiment import main, parser
-from capray.studies.elections import PUBLISHED, SPLIT_LATENCY_US, SPLITS, draw, judged, judged_split, run_elections, times
+from capray.studies.elections import PUBLISHED, PUBLISHED_SERVERS, SPLIT_LATENCY_US, SPLITS, judged, judged_split, run_elections, times
+from capray.studies.elections_page import draw
 from capray.sweep import Grid, Sweep, Variant
 from capray.sweeping import command_line
 
 TRIALS = {"ci": 1000, "default": 4000, "full": 40_000}
-SERVERS = 5
 LIMIT_US = 60_000_000  # no election lasts longer
 
 
@@ -37,7 +37,7 @@ def script() -> None:
     sweep = planned(given, next(count for count in (given.trials, given.seeds, TRIALS[given.scale]) if count is not None))
     directory = given.out or Path("results") / sweep.name
     digest, rows = run_elections(sweep, directory, given.engine, given.address, given.in_flight, command_line())
-    found = [answer for name in given.range for answer in judged(name, times(rows, name), given.servers == SERVERS)]
+    found = [answer for name in given.range for answer in judged(name, times(rows, name), given.servers == PUBLISHED_SERVERS)]
     found += [judged_split(share, times(rows, f"split {share}")) for share in SPLITS if given.splits]
     say(found, given.json)
     print(f"{len(rows)} elections, digest {digest}: {draw(directory)}", file=sys.stderr if given.json else sys.stdout)
@@ -47,7 +47,7 @@ def options() -> argparse.ArgumentParser:
     found = parser(__doc__ or "")
     found.add_argument("--range", nargs="+", default=list(PUBLISHED), help="election timeouts in ms, smallest-largest")
     found.add_argument("--trials", type=int, default=None, help="elections a range (as --seeds)")
-    found.add_argument("--servers", type=int, default=SERVERS, help="half of the survivors have shorter logs; nothing is published for others than 5")
+    found.add_argument("--servers", type=int, default=PUBLISHED_SERVERS, help="half of the survivors have shorter logs; nothing is published for others than 5")
     found.add_argument("--latency-ms", nargs=2, type=milliseconds, default=[2.0, 3.0], metavar=("LOW", "HIGH"), help="one way, uniform")
     found.add_argument("--broadcast-ms", type=milliseconds, default=15.0, help="mean time until every other server has answered a request for its vote")
     found.add_argument("--persist-ms", type=milliseconds, default=None, help="to persist a vote, always the same, in place of what --broadcast-ms leaves (0: nothing)")

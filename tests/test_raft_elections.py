@@ -99,7 +99,7 @@ def test_the_script_prints_one_object_a_measure(tmp_path: Path) -> None:
     assert [row["published"] for row in rows[5:]] == [None] * 5 and rows[5]["within"] is None
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert digest(study.rerun(manifest, "local", None)) == manifest["digest"]
-    assert (tmp_path / "a" / "figures" / "elections.html").exists() and len((tmp_path / "a" / "trials.jsonl").read_text().splitlines()) == 10
+    assert "Every measure" in (tmp_path / "a" / "report.html").read_text() and len((tmp_path / "a" / "trials.jsonl").read_text().splitlines()) == 10
 
 
 # ---- real servers ------------------------------------------------------------------------------------------------------------------------------

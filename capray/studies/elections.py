@@ -24,6 +24,7 @@ from capray.store import Results, Row
 from capray.sweep import Sweep, coordinates, manifest_of, points, scenario_of
 
 KIND = "elections"
+PUBLISHED_SERVERS = 5
 # Timeout range -> measure -> ms.
 PUBLISHED: dict[str, dict[str, float]] = {
     "150-155": {"mean": 345.0, "p10": 119.2, "median": 287.3, "p90": 609.4, "p99": 1242.0},
@@ -149,13 +150,3 @@ def figure(names: list[str], rows: list[Row]) -> go.Figure:
     drawn.update_xaxes(type="log", title="time without a leader, ms", tickvals=[10, 20, 50, 100, 200, 500, 1000, 2000, 5000])
     drawn.update_yaxes(title="share of elections", range=[0, 1.02])
     return style(drawn, "How long Raft is without a leader", f"{len(rows)} elections; crosses: Ongaro and Ousterhout 2014, figure 16", 520)
-
-
-def draw(directory: Path) -> Path:
-    """The figure of a results directory.  Returns its path."""
-    rows = Results(directory).rows()
-    names = [name for name in sorted({str(row["label"]) for row in rows}) if not name.startswith("split")]
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    figure(names, rows).write_html(folder / "elections.html", include_plotlyjs=True)
-    return folder / "elections.html"

@@ -92,9 +92,9 @@ def draw(directory: Path) -> Path:
     return page
 
 
-def figures(rows: Sequence[Row]) -> dict[str, go.Figure]:
+def figures(results: Results) -> dict[str, go.Figure]:
     """The figures by name, for PNG files."""
-    return {"ladder": figure(cells(rows))}
+    return {"ladder": figure(cells(results.rows()))}
 
 
 # ---- the table as a figure ------------------------------------------------------------------------------------------------------------
@@ -145,8 +145,16 @@ def figure(table: Sequence[Cell]) -> go.Figure:
             marker={"symbol": "square-open", "size": 30, "color": "#e6007e", "line": {"width": 3}},
         )
     )
+    style(drawn, "Which consistency held in every trial", legend(table), TOP + 20 + (14 + LINE * (1 + max(1, tallest))) * len(names), False)
+    drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
+    drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
+    return drawn.update_layout(width=LEFT + 60 + width, margin={"l": LEFT, "t": TOP, "b": 20, "r": 60})
+
+
+def legend(table: Sequence[Cell]) -> str:
+    """What the letters of a cell mean."""
     trials = sorted({len(cell.rows) for cell in table})
-    told = (
+    return (
         f"{' to '.join(map(str, dict.fromkeys((trials[0], trials[-1]))))} trials a cell. LIN linearizable, SEQ sequential, CM causal memory, CC "
         f"causal consistency, REG no stale read, EC the last reads agree;<br>"
         "PRAM each writer's order; sessions: RYW read your writes, MR monotonic reads, MW monotonic writes, WFR writes follow reads;<br>"
@@ -154,10 +162,6 @@ def figure(table: Sequence[Cell]) -> go.Figure:
         "the past; ≥ a stronger level was left undecided;<br><i>k of n</i>: only so many trials were not linearizable; <i>slanted</i>: half or less was "
         "answered; framed: a promise broken"
     )
-    style(drawn, "Which consistency held in every trial", told, TOP + 20 + (14 + LINE * (1 + max(1, tallest))) * len(names), False)
-    drawn.update_xaxes(side="top", tickangle=-40, showgrid=False, range=[-0.5, len(faults) - 0.5])
-    drawn.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 11})
-    return drawn.update_layout(width=LEFT + 60 + width, margin={"l": LEFT, "t": TOP, "b": 20, "r": 60})
 
 
 def code(cell: Cell, letters: int = COLUMN // LETTER) -> str:

@@ -33,7 +33,7 @@ def draw(directory: Path) -> Path:
     results = Results(directory)
     manifest, rows = results.manifest(), list(results.rows())
     lines, plane, page = slopes(rows), places(rows), results.path / "report.html"
-    drawn = figures(rows)
+    drawn = figures(results)
     sections = [
         reading(manifest),
         *(_figure(name, drawn[name]) for name in drawn if name == "slopes"),
@@ -53,8 +53,9 @@ def draw(directory: Path) -> Path:
     return page
 
 
-def figures(rows: Sequence[Row]) -> dict[str, go.Figure]:
+def figures(results: Results) -> dict[str, go.Figure]:
     """The figures by name."""
+    rows = results.rows()
     found = {"slopes": slope_figure(slopes(rows)), "delay": delay_figure(rows)}
     plane = places(rows)
     return {**found, "plane": plane_figure(plane)} if plane else found

@@ -250,13 +250,20 @@ def versions(found: list[Pool]) -> go.Figure | None:
     return figure.update_yaxes(title_text="P(within k versions)", range=[0, 1.04])
 
 
-def figures(found: list[Pool], anchors: list[Anchor]) -> dict[str, go.Figure]:
-    """Every figure that these pools allow, by name."""
+def figures(results: Results) -> dict[str, go.Figure]:
+    """Every figure that the pools allow, by name."""
+    found, anchors = answers(results)
     drawn = {"curves": curves(found, anchors), "latencies": latencies(found, anchors), "versions": versions(found)}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------------------------------------
+def answers(results: Results) -> tuple[list[Pool], list[Anchor]]:
+    """What was simulated, in the order of the set-ups, and what was published."""
+    manifest = results.manifest()
+    order = {msgspec.convert(setup, Setup).label: i for i, setup in enumerate(manifest["spec"]["setups"])}
+    found = sorted(pools(results.rows()), key=lambda pool: order.get(pool.label, len(order)))
+    return found, msgspec.convert(manifest.get("published", []), list[Anchor])
 
 
 def draw(directory: Path) -> Path:
@@ -265,16 +272,14 @@ def draw(directory: Path) -> Path:
     manifest, rows = results.manifest(), results.rows()
     if not rows:
         raise wrong("directory", str(directory), "a results directory with at least one finished trial")
-    anchors = msgspec.convert(manifest.get("published", []), list[Anchor])
-    order = {msgspec.convert(setup, Setup).label: i for i, setup in enumerate(manifest["spec"]["setups"])}
-    found = sorted(pools(rows), key=lambda pool: order.get(pool.label, len(order)))
+    found, anchors = answers(results)
     page = results.path / "report.html"
     said = {name: manifest.get(name) for name in ("kind", "name", "version", "engine", "digest", "command") if manifest.get(name)}
     facts = "".join(
         f"<dt>{name}</dt><dd>{html.escape(str(value))}</dd>"
         for name, value in {**said, "batches": len(rows), "messages": f"{sum(row['messages'] for row in rows):,}"}.items()
     )
-    plots = [(name, figure) for name, figure in figures(found, anchors).items()]
+    plots = list(figures(results).items())
     boxes = "".join(f"<div class=plot id={name} style='height:{figure.layout.height}px'></div>" for name, figure in plots)
     script = "".join(
         f"Plotly.newPlot('{name}', ...(f => [f.data, f.layout])({figure.to_json().replace('<', chr(92) + 'u003c')}), "
