@@ -59,7 +59,7 @@ from capray.scenario import from_dict
 from capray.store import Results, Row
 from capray.studies.measured_servers import Spread, measured_again, measured_servers
 from capray.sweep import Grid, Sweep, Variant
-from capray.sweeping import draw, replay
+from capray.sweeping import draw, keep_figures, replay
 from capray.trial import simulate
 
 SECOND = 1_000_000
@@ -119,9 +119,8 @@ def script() -> None:
     digest, rows, directory = run_script(sweep, given)
     manifest = Results(directory).manifest()
     answers = told([{**row, **beside(replay(manifest, row))} for row in sorted(rows, key=lambda row: str(row["key"]))], as_published(given))
+    keep_figures(directory, real_servers=figure(answers))
     draw(directory)
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    figure(answers).write_html(directory / "figures" / "real_servers.html", include_plotlyjs=True)
     say(answers, {"digest": digest, "trials": len(rows), "directory": str(directory)}, given.json)
 
 

@@ -258,7 +258,7 @@ def test_rows_as_json_and_a_directory_with_a_figure(tmp_path: Path, monkeypatch:
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["measure"] for row in rows] == list(script.COLUMNS)
     assert all({"measure", "published", "simulated", "low", "high", "within"} <= row.keys() for row in rows)
-    assert (tmp_path / "out" / "figures" / "real_servers.html").exists() and (tmp_path / "out" / "report.html").exists()
+    assert "What was asked" in (tmp_path / "out" / "report.html").read_text() and (tmp_path / "out" / "figures" / "real_servers.figure.json").exists()
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [
