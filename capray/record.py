@@ -48,6 +48,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     included beside all that the replica holds (a counter's increment, a set's element): it replaces nothing, and nothing replaces it; with value null
     it took `superseded` away, as a client asked; `purge` a tombstone was forgotten, and with it all of the key up to its order.
     Else a null `value` is a tombstone (a delete); two of one order are one.
+    Without a key it says that the replica is back from a crash and holds nothing but what it announces from then on.
     `order` is what the store itself orders by (zxid, (timestamp, value), log index): larger is newer.
     `superseded` are the values that this one replaced as newest on that replica.
     """

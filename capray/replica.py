@@ -87,7 +87,8 @@ class Replica:
         """The cluster boots for the first time; peers may not be up yet (they start at the same instant)."""
 
     def on_restart(self, journal: list[Any]) -> None:
-        """The process boots again after a crash.  `journal` holds every record persisted that survived, oldest first."""
+        """The process boots again after a crash.  `journal` holds every record persisted that survived, oldest first; tell the record (`applied`) what
+        came of them: after a crash that took some, what is not told anew counts as gone."""
 
     def on_request(self, request: Request) -> None:
         """A client of this node asks.  Answer, now or later, with `reply`."""

@@ -95,6 +95,9 @@ def test_a_restarted_replica_holds_what_it_announces_then() -> None:
     assert measure(record(story, versions, [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 1
     silent = [v for v in versions if v.at != 3 * S]  # a policy that announces nothing then is taken to hold what it held
     assert measure(record(story, silent, [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 0
+    back = applied(3 * S, 0, 0, 0, key="")  # its machine says that the crash took records: what comes back may come later
+    assert measure(record(story, [*silent, back, applied(4 * S, 0, 1, 1)], [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 1
+    assert measure(record(story, [*silent, back, applied(4 * S, 0, 2, 2)], [crash(2 * S, 3 * S, 0)]))["lost_writes"] == 0
 
 
 def test_a_restarted_replica_has_in_its_order_what_came_before_what_it_announces() -> None:
