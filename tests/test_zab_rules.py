@@ -26,6 +26,7 @@ from capray.policies.zookeeper.zab_messages import (
     Forward,
     LeaderInfo,
     NewLeader,
+    Notification,
     NotLeading,
     Ping,
     Proposal,
@@ -77,6 +78,36 @@ def test_a_server_that_does_not_look_counts_no_votes() -> None:
     assert [to for to, _ in said(server, type(before))] == [2]
 
 
+def test_in_a_newer_round_a_server_votes_anew_from_its_own_history() -> None:
+    """lookForLeader: "if (n.electionEpoch > logicalclock.get()) ... updateProposal" with the better of the notification and its own initial vote: what it had
+    come to in the older round is void."""
+    server = alone(5)
+    server.on_start()
+    vote(server, 3, 4)
+    vote(server, 1, 1, round_=5)
+    assert (server.election.vote.leader, server.election.vote.round, server.election.round) == (1, 5, 5)
+    server = alone(5, node=2)
+    server.on_start()
+    vote(server, 3, 4)
+    vote(server, 1, 1, round_=5)
+    assert (server.election.vote.leader, server.election.vote.round) == (2, 5)
+
+
+def test_a_vote_that_the_dial_has_delivered_is_not_sent_again() -> None:
+    """QuorumCnxManager: one queue for each peer, whose last vote is kept: sent when the connection stands, where it is not the one that waited for it."""
+    server = alone(3)
+    server.on_start()
+    server.channels.to[1].up = False
+    taken(server)
+    server.channels.tell(1, server.election.vote)
+    assert len(said(server, Notification)) == 1
+    server.on_connected(1)
+    assert not said(server, Notification)
+    server.on_disconnected(1)
+    server.on_connected(1)
+    assert len(said(server, Notification)) == 1, "what was on its way may be lost"
+
+
 # ---- the limits -----------------------------------------------------------------------------------------------------------------------------
 def armed(server: ZooKeeper) -> list[int]:
     return [effect[2] for effect in taken(server) if effect[:2] == (SET_TIMER, "lead")]
@@ -118,6 +149,19 @@ def test_a_learner_has_init_limit_and_sync_limit_ticks_to_come_in_step() -> None
         server.on_timer("tick")
         ticks += 1
     assert ticks // 2 in (15, 16)
+
+
+def test_a_learner_that_connects_and_says_no_more_is_dropped_after_init_limit() -> None:
+    """LearnerHandler: the socket's time-out is tickTime x initLimit until the learner is in step."""
+    server = alone(3)
+    server.on_start()
+    server.elected(0)
+    taken(server)
+    server.on_message(1, FollowerInfo(0))
+    assert [effect[2] for effect in taken(server) if effect[:2] == (SET_TIMER, ("learner", 1))] == [10 * TICK]
+    server.now += 10 * TICK
+    server.on_timer(("learner", 1))
+    assert server.leader is not None and not server.leader.learners
 
 
 def test_a_learner_that_is_silent_for_sync_limit_is_dropped() -> None:
@@ -243,6 +287,15 @@ def test_a_leader_counts_only_those_who_have_acknowledged_its_epoch() -> None:
     assert server.current == 1 and leading(5).current == 1
 
 
+def test_only_a_connected_clients_session_is_heard_of() -> None:
+    """LearnerHandler.ping, and Learner.ping: the sessions that were touched: a client without a connection is not heard of."""
+    server = ensemble(3).replica(0)
+    read, write = server.clients.sessions
+    assert server.clients.live() == (read.id, write.id)
+    server.clients.disconnect()
+    assert server.clients.live() == () and read.id and write.id
+
+
 # ---- the log --------------------------------------------------------------------------------------------------------------------------------------
 def told() -> tuple[Database, list[Any], list[Any]]:
     applied: list[Any] = []
@@ -261,6 +314,12 @@ def test_a_truncation_drops_just_what_is_newer_and_what_nobody_saw_was_never_dis
     db.truncate(make_zxid(1, kept))
     assert [txn.zxid for txn in db.log] == [make_zxid(1, i) for i in range(1, kept + 1)] and db.done == min(3, kept)
     assert discarded == [f"1.{i}" for i in range(3, kept, -1)]
+
+
+@pytest.mark.parametrize(("epoch", "counter", "follows"), [(1, 4, True), (1, 5, False), (1, 3, False), (1, 1, False), (2, 1, True), (2, 2, False), (0, 1, False)])
+def test_what_follows_in_a_log_is_the_next_of_its_epoch_or_the_first_of_a_newer_one(epoch: int, counter: int, follows: bool) -> None:
+    """Learner.syncWithLeader: "Got zxid 0x{} expected 0x{}", lastQueued + 1."""
+    assert database(history((1, 1), (1, 2), (1, 3))).follows(make_zxid(epoch, counter)) is follows
 
 
 def test_a_snapshot_discards_what_it_does_not_hold_and_nothing_that_it_does() -> None:
