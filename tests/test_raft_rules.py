@@ -109,6 +109,19 @@ def test_a_question_for_an_older_term_or_a_shorter_log_is_answered_no() -> None:
     assert [(answer.term, answer.reject) for _, answer in sent(member)] == [(4, True), (4, True), (5, False)]
 
 
+def test_each_answer_waits_for_the_sync_that_it_promises_and_not_for_an_earlier_one() -> None:
+    """Figure 2: "updated on stable storage before responding to RPCs": of two appends under way to the disk, the first sync answers the first."""
+    member = alone()
+    for index in (0, 1):
+        member.on_message(1, Append(1, index, index, entries(1), 0))
+    persisted = [effect[2] for effect in member.effects if isinstance(effect[-1], Persisted)]
+    assert [each.number for each in persisted] == [1, 2]
+    for done, each in enumerate(persisted, 1):
+        member.effects.clear()
+        member.on_message(0, each)
+        assert [effect[2].index for effect in member.effects if isinstance(effect[-1], AppendResponse)] == [done]
+
+
 # ---- terms --------------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("message", [
     HeartbeatResponse(9, NONE, 0), AppendResponse(9, 1), AppendResponse(9, 1, True), ReadIndexResponse(9, 1, 1), VoteResponse(9, True), Append(9, 0, 0, (), 0)])
