@@ -84,8 +84,15 @@ def test_a_write_ordered_before_its_predecessor_stands_in_the_order_but_was_neve
 
 
 def test_what_only_a_hint_held_is_lost_if_it_never_arrived() -> None:
-    assert measure(record([write(1, 0, 0, 10)], []))["lost_writes"] == 1
-    assert measure(record([write(1, 0, 0, None)], []))["lost_writes"] == 0  # nobody was told ok
+    other = [write(2, 0, 0, 10, key="y")], [applied(5, 0, 2, 1, key="y")]
+    assert measure(record([write(1, 0, 0, 10), *other[0]], other[1]))["lost_writes"] == 1
+    assert measure(record([write(1, 0, 0, None), *other[0]], other[1]))["lost_writes"] == 0  # nobody was told ok
+
+
+def test_of_a_policy_that_tells_of_no_version_nothing_is_known() -> None:
+    row = measure(record([write(1, 0, 0, 10)], []))
+    assert [row[name] for name in ("lost_writes", "conflicts", "divergence_area", "divergence_final", "convergence_us")] == [None] * 5
+    assert measure(record([write(1, 0, 0, None)], []))["lost_writes"] == 0  # none was to be told of
 
 
 def test_a_restarted_replica_holds_what_it_announces_then() -> None:

@@ -187,8 +187,9 @@ class KeyHoldings:
 
 
 def holdings(record: Record) -> dict[str, KeyHoldings] | None:
-    """Every key's holdings; null where versions are not known.  Keys with a placement come first, in its order."""
-    if record.versions is None:
+    """Every key's holdings; null where versions are not known, as of a policy that tells of none though it acknowledges writes.  Keys with a placement come
+    first, in its order."""
+    if record.versions is None or not record.versions and any(op.f == "write" and op.type == "ok" for op in record.history):
         return None
     everywhere = tuple(range(record.nodes))
     keys = {key: KeyHoldings(nodes) for key, nodes in record.placement.items()}
