@@ -279,10 +279,12 @@ def test_a_coordinator_whose_clock_is_behind_is_refused_first_and_then_goes_abov
     assert link.values("k0")[:3] == ["behind"] * 3
 
 
-def test_a_prepare_older_than_what_was_committed_here_is_refused_though_its_own_prepare_never_came() -> None:
-    """PaxosState.legacyPrepare: latestWitnessedOrLowBound is the latest of promised, accepted and committed."""
+def test_what_is_older_than_the_last_commit_here_is_refused_though_that_ones_prepare_never_came() -> None:
+    """PaxosState.legacyPrepare, legacyPropose: latestWitnessedOrLowBound is the latest of promised, accepted and committed."""
     link = cluster()
     paxos = link.replica(0).paxos
     paxos.on_commit(1, Commit(0, "k0", (5000, 1), (5000, "v", 0), link.now))
     paxos.on_prepare(4, Prepare(9, "k0", (4000, 4), link.now))
     assert not link.replica(0).effects[-1][2].promised
+    paxos.on_propose(4, Propose(9, "k0", (4000, 4), (4000, "old", 0), link.now))
+    assert not link.replica(0).effects[-1][2].accepted

@@ -489,6 +489,13 @@ def test_what_a_user_timeout_leaves_of_the_last_pause_is_all_that_linux_waits() 
     assert [retransmission_at(0, at * S) // S for at in (7, 9)] == [13, 13]
 
 
+@pytest.mark.parametrize("alone, ends_ms", [(True, 508), (False, 512)])
+def test_a_lone_segments_probe_is_followed_by_a_time_out_as_long_as_the_first(alone: bool, ends_ms: int) -> None:
+    """Of .3 s from 204 ms on (jiffy 51): lone, the next timer is of 200 ms, to 408, and the last of 96, to 508; else one of 300 ms, 75 jiffies, which ends at a
+    multiple of 8 of them."""
+    assert abandoned_at(0, 300 * MS, 200 * MS, alone=alone) == ends_ms * MS
+
+
 def with_user_timeout(seconds: int) -> Story:
     story = Story()
     story.net.user_timeout = seconds * S
