@@ -64,13 +64,15 @@ from capray.trial import simulate
 
 SECOND = 1_000_000
 MEASURED, MEASURED_CUT = measured_servers(), "10s"
-# How long a measured cut lasted.  The rules that cut take effect 0.5 to 1 ms before the command returns that gives them, and D is counted from there; the command
-# that takes them away takes effect 4 to 6 ms after it is started, and returns only when the kernel's readers are through (RCU), 3 to 35 ms later: that is t_heal
-# (index.json: t_heal - t_cut - D is 8.8 to 40.6 ms, in three clusters 10 ms apart; the median is 19.2), from which the measured runs' script counted recoveries.
-# (Seen with nftables on Linux 6.18 by probes each .5 ms, on a quiet machine and beside five servers and their clients: 5.3 ms more than D in the mean.)
+# How long a measured cut lasted.  The command that cuts returns about 1 ms after it took effect, and D is counted from there; the one that heals takes effect 4 to
+# 6 ms after it is started, but returns only when the kernel's readers are through (RCU), 3 to 35 ms later: that is t_heal, from which the measured runs' script
+# counted recoveries (index.json: t_heal - t_cut - D is 8.8 to 40.6 ms, in clusters 10 ms apart; the median is 19.2).  Seen with nftables on Linux 6.18, by a probe
+# each .5 ms: on a quiet machine, and in ten runs beside five servers and their clients on a loaded one (medians 1.4 and 5.1 ms, at most 11 and 13).
 # It decides which dials find the path open, as those begin whole seconds after a cut.  etcd's follower_cut hangs on it most: 9 s after the cut its members dial
-# for the third time, and send the second SYN at 9.97 to 10.03 s, all of them when the kernel's timers next tick, each 32 ms.  Of own runs, one whose cut lasted
-# 10.0060 s had its SYNs at 10.0306, and its leader deposed at once; one of 10.0045 s had them at 10.0039, and its leader deposed by the next dials, 1 s later.
+# for the third time, and send the second SYN at 9.97 to 10.03 s, all of them when the kernel's timers next tick, each 32 ms.  Of own runs, two whose cuts lasted
+# 10.0044 and 10.0060 s had SYNs at 10.0046 and 10.0306, and their leaders deposed at once; one of 10.0045 s had them at 10.0039, and its leader deposed by the
+# next dials, 1 s later (simulated: 21 of 60 at once).  Away from there both do as the dials say: cut for 9.9 s, deposed .08, .11, .13 s after heal (simulated .07
+# to .14 s, 16 of 16); for 10.1 s, .90 s after it (.86 to .93); for 1 s, .48 to .49 s after it, 3 of 4 (.47 to .54, 9 of 12).
 LIFTING_US = 5_500
 COUNTED_LATE_US = 13_700  # after heal
 LINK = {"floor_us": 60, "latency": {"shape": "exponential", "mean_us": 40}, "rto_us": 200_200, "one_kernel": True}  # round trip 0.2 ms in the mean

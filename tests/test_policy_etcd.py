@@ -476,6 +476,18 @@ def test_each_direction_comes_back_when_its_own_reader_has_dialled_again() -> No
     assert any(abs(back[0, peer] - back[peer, 0]) > 0.1 for peer in range(1, 5))
 
 
+def test_entries_are_no_sign_of_life_on_the_message_stream() -> None:
+    """rafthttp/peer.go: "stream MsgApp v2" and "stream Message" are two connections, each with a time-out of its own; terms and votes come by the second."""
+    link = cluster(3)
+    replica = link.replica(others(link, leader(link))[0])
+    lead, before = replica.lead, replica.heard[replica.lead]
+    replica.now += S
+    replica.on_message(lead, Append(replica.term, replica.log.last, replica.log.term(replica.log.last), (), replica.commit))
+    assert replica.heard[lead] == before
+    replica.on_message(lead, Heartbeat(replica.term, replica.commit, NONE, 0))
+    assert replica.heard[lead] == replica.now > before
+
+
 def test_an_idle_cluster_keeps_its_streams() -> None:
     link = cluster(5)
     link.run_for(60 * S)
