@@ -2,6 +2,8 @@
 
 Decides: which model and initial value a file is checked with, what is printed, the exit status.  May not know: how checkers decide.
 Exit status: 0 all valid; 1 some verdict is invalid or unknown; 2 a request or a file was wrong (one line on standard error).
+A file without operations is refused: a history of none is linearizable (the checkers, as Porcupine and Knossos, call it so), but who asks about one has lost
+their recording, and a gate that it passes tests nothing.
 `check_ms` is processor time of the check alone: without start-up, reading, and the finding of a window for the evidence.
 """
 
@@ -90,6 +92,8 @@ def check_file(
 ) -> tuple[Checked, list[Operation]]:
     """One file's answer, with evidence where it is invalid, and its operations.  Raises InputError."""
     ops = read_history(file)
+    if not ops:
+        raise InputError(f"{file}: there is nothing to check: it holds no operations")
     chosen, start, sources = _choose(Path(file), ops, model, initial)
     _known_functions(file, ops, chosen)
     order = [op.ts for op in ops] if witness else None

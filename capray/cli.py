@@ -130,7 +130,7 @@ def run(
     nodes: Annotated[int | None, typer.Option(help="Nodes of the simulated cluster.")] = None,
     seed: Annotated[int, typer.Option(help="The trial's seed.")] = 0,
     partition: Annotated[str | None, typer.Option(help="A shape's name, or groups: 0,1|2,3,4.")] = None,
-    at: Annotated[str | None, typer.Option(help="When the cut begins.", show_default=AT)] = None,
+    at: Annotated[str | None, typer.Option(help="When the cut begins; the trial goes on for 20 s after it ends.", show_default=AT)] = None,
     for_: Annotated[str | None, typer.Option("--for", help="How long it lasts, or a distribution of the field.", show_default=FOR)] = None,
     link: Annotated[str | None, typer.Option(help="A link preset: lan, wan-3dc, lnkd-ssd, lnkd-disk, ymmr, wan.")] = None,
     disk: Annotated[str | None, typer.Option(help="A disk preset: memory, ssd, disk, fsync-2ms.")] = None,

@@ -268,6 +268,10 @@ def _signed(value: object, field: str) -> Any:
 
 def from_dict(raw: dict[str, Any]) -> Scenario:
     """A scenario from plain data, validated.  Raises InputError."""
+    for name, each in (("clock_offset", 'duration for each node: ["0s", "5ms", ...]'), ("clock_drift_ppm", "number for each node: [0, 50, ...]")):
+        for field in (name, f"{name}_us"):
+            if not isinstance(raw.get(field, []), (list, tuple)):
+                raise wrong(f"scenario.{field}", raw[field], f"a list, a {each}")
     try:
         plain = with_units(raw)
         return msgspec.convert(plain, Scenario).resolved()

@@ -89,6 +89,12 @@ def test_what_is_wrong_is_one_line_and_status_two(tmp_path: Path) -> None:
     assert status == 2 and len(out.splitlines()) == 1 and "none.jsonl: cannot be read" in err and "1 refused" in err
 
 
+@pytest.mark.parametrize(("name", "text"), [("lost.jsonl", ""), ("lost.jsonl", "\n"), ("lost.edn", "[]")])
+def test_a_history_without_operations_is_nothing_to_check(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert run(str(tmp_path / name)) == (2, "", f"{tmp_path / name}: there is nothing to check: it holds no operations\n")
+
+
 def test_a_budget_that_is_spent_is_unknown_and_not_a_yes(tmp_path: Path) -> None:
     file = save(tmp_path / "h.jsonl", hostile(40))
     status, out, _ = run(file, budget=20)

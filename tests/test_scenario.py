@@ -120,7 +120,7 @@ def test_tcp_is_what_a_policy_speaks_unless_the_link_says_otherwise() -> None:
 @pytest.mark.parametrize("text, says", [
     ("nodes = 0", "nodes: 0 is not accepted; it takes a whole number from 1 to"),
     ('nodes = "five"', "scenario.nodes: 'five' is not accepted; it takes a whole number"),
-    ("clock_offset = 3", "scenario.clock_offset_us: 3 is not accepted; it takes a list"),
+    ("clock_offset = 3", "scenario.clock_offset: 3 is not accepted; it takes a list, a duration for each node"),
     ('[[faults]]\nkind = "crash-host"\nnodes = 3', "scenario.faults[0].nodes: 3 is not accepted; it takes a list"),
     ("workload = 3", "scenario.workload: 3 is not accepted; it takes a table"),
     ('duration = "100000d"', "duration: '8640000000s' is not accepted; it takes at most 200000s (366 days, or 20,000,000 operations: 5 nodes x 20 a second)"),
