@@ -252,3 +252,15 @@ def test_a_quantiles_sure_interval_goes_by_exact_ranks_and_is_open_where_no_samp
     if bounded:
         rank = 40 - round(math.log2(most))
         assert binom.cdf(rank - 1, n, 0.001) <= 0.0005 < binom.cdf(rank, n, 0.001)
+
+
+def test_one_setup_has_a_name_in_any_case_and_more_samples(monkeypatch):
+    """published.md writes LNKD-SSD; a row alone is worth more samples than one of forty."""
+    studies = {}
+    monkeypatch.setattr(script, "run_study", lambda study, *_: studies.setdefault(len(studies), study) and (_ for _ in ()).throw(InputError("enough")))
+    for words in ([], ["--fit", "LNKD-SSD"], ["--fit", "lnkd-ssd"], ["--fit", "lnkd-ssd", "--samples", "500"]):
+        monkeypatch.setattr("sys.argv", ["pbs_staleness.py", *words])
+        with pytest.raises(InputError, match="enough"):
+            script.script()
+    assert [study.samples for study in studies.values()] == [60_000, 400_000, 400_000, 500]
+    assert studies[1] == studies[2] and studies[1].setups[0].fit == "lnkd-ssd"

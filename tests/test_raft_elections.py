@@ -12,12 +12,15 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
+from capray.errors import InputError
 from capray.metrics import measure
 from capray.scenario import Scenario, from_dict
-from capray.store import digest
+from capray.store import Results, digest
 from capray.studies import elections as study
+from capray.studies.elections_page import draw, figures
 from capray.sweep import points, scenario_of
 from capray.trial import Trial, simulate
 
@@ -87,7 +90,77 @@ def test_split_votes_follow_the_closed_form() -> None:
     assert [round(100 * study.split_share(5, 4, share), 2) for share in study.SPLITS] == [0.06, 5.23, 18.08]
     rows = elections(["--range", "150-300", "--splits"], 500)
     for share in study.SPLITS:
-        assert study.judged_split(share, rows[f"split {share}"])["within"]
+        assert study.judged_split(share, [{**row, "nodes": 5} for row in rows[f"split {share}"]])["within"]
+
+
+def test_the_page_has_the_split_votes(tmp_path: Path) -> None:
+    """Each share as a point, the closed form as a line, both in the table."""
+    sweep = script.planned(script.options().parse_args(["--range", "12-24", "--splits", "0.1", "0.2"]), 4)
+    study.run_elections(sweep, tmp_path, "local", None)
+    form, counted = figures(Results(tmp_path))["splits"].data
+    assert list(counted.x) == [0.1, 0.2] and min(form.y) == 0
+    assert all(f"<td class=w>split {share}</td>" in draw(tmp_path).read_text() for share in (0.1, 0.2))
+
+
+def test_split_votes_of_other_sizes_follow_the_closed_form_too() -> None:
+    """c = s - floor(n / 2) + 1 candidates within one latency split the vote: 3 of 4 of 5 servers, 2 of 3 of 4, 4 of 6 of 7.  The form is exact: of s uniform
+    timeouts the c-th lies within l of the first where c - 1 or more of s are below l (both are Beta(c - 1, s - c + 2))."""
+    for servers in (4, 7):
+        rows = elections(["--range", "150-300", "--splits", "0.3", "--servers", str(servers)], 100)["split 0.3"]
+        found = study.judged_split(0.3, [{**row, "nodes": servers} for row in rows])
+        assert found["within"] and found["published"] == pytest.approx({4: 0.657, 7: 0.25569}[servers], abs=1e-5)
+
+
+def test_the_first_timeout_is_a_share_of_the_range() -> None:
+    """published.md, 2: the first of s uniform timeouts comes after 1 / (s + 1) of the range in the mean.  With a constant latency it is heard of four latencies
+    later (the heartbeat, the request, the vote, the new leader's append), but where the vote was split."""
+    width = study.SPLIT_LATENCY_US / 0.01
+    rows = elections(["--range", "150-300", "--splits"], 500)["split 0.01"]
+    first = [(row["heard_us"] - 4 * study.SPLIT_LATENCY_US - 4 * width) / width for row in rows]
+    kept = [share for share in first if share <= 1]
+    assert len(kept) > 495 and sum(kept) / len(kept) == pytest.approx(1 / 5, abs=3.3 * 0.163 / 500**0.5)
+
+
+def test_elections_that_cannot_end_are_tried_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members whose timeouts do not differ stand together for ever: no more than a pilot is run of them, all of the range beside them."""
+    monkeypatch.setattr(study, "PILOT", 4)
+    given = script.options().parse_args(["--range", "150-150", "20-30", "--heartbeat-ms", "5", "--latency-ms", "2", "2.5"])
+    sweep = script.planned(given, 8)
+    sweep = msgspec.structs.replace(sweep, after_us=1_000_000)
+    digest_of, rows = study.run_elections(sweep, tmp_path, "local", None)
+    assert [len(study.times(rows, name)) for name in given.range] == [4, 8]
+    assert study.run_elections(sweep, tmp_path, "local", None)[0] == digest_of, "begun again, it is the same"
+    found = study.judged("150-150", study.times(rows, "150-150"), script.as_published(given))
+    assert {(one["simulated"], one["unfinished"]) for one in found} == {(None, 4)}
+    drawn = [line.name for line in figures(Results(tmp_path))["elections"].data]
+    assert drawn == ["150-150 ms (4 of 4 never ended)", "20-30 ms"]
+
+
+def test_no_election_outlasts_2500_timeouts() -> None:
+    """Timeouts far below the broadcast time elect nobody: their members are stopped, so that it is not simulated for a minute."""
+    stops = [{fault["at_us"] for fault in script.election(name, script.options().parse_args([])).base["faults"]} for name in ("2-3", "12-24")]
+    assert stops == [{0, 7_500_000}, {0}]
+
+
+def test_nothing_is_published_of_another_set_up() -> None:
+    """Figure 16 is of 5 servers, U(2, 3) ms, a broadcast time of 15 ms and heartbeats every half of the smallest timeout."""
+    asked = (["--servers", "7"], ["--latency-ms", "2", "4"], ["--broadcast-ms", "20"], ["--heartbeat-ms", "20"])
+    assert [script.as_published(script.options().parse_args(words)) for words in ([], *asked)] == [True, False, False, False, False]
+
+
+def test_another_latency_keeps_what_a_vote_takes() -> None:
+    """The interval in which the leader dies begins when its last heartbeats are heard, in the mean; a vote is persisted as fast as at the paper's latency."""
+    plain, slow = (script.election("150-300", script.options().parse_args(words)) for words in ([], ["--latency-ms", "10", "20"]))
+    assert (plain.settings["heard_after_us"], slow.settings["heard_after_us"]) == (500, 5000)
+    assert plain.base["link"]["by_class"] == slow.base["link"]["by_class"]
+
+
+@pytest.mark.parametrize("words", [["--heartbeat-ms", "151"], ["--splits", "0"], ["--splits", "1.5"], ["--servers", "2"], ["--latency-ms", "3", "3"]])
+def test_what_is_wrong_is_refused(words: list[str]) -> None:
+    with pytest.raises(InputError, match=words[0].strip("-")):
+        script.planned(script.options().parse_args(["--range", "150-300", *words]), 2)
+    with pytest.raises(InputError, match="trials"):
+        script.planned(script.options().parse_args([]), 1)
 
 
 def test_the_script_prints_one_object_a_measure(tmp_path: Path) -> None:

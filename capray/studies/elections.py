@@ -9,6 +9,7 @@ Sources: Ongaro and Ousterhout, ATC 2014, figure 16 (digitised from the author's
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from math import comb, inf, sqrt
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import msgspec
 import plotly.graph_objects as go
 
-from capray.engines import run
+from capray.engines import Engine, Where
 from capray.errors import InputError
-from capray.figures.style import looks, style
+from capray.figures.style import FAINT, INK, looks, style
 from capray.record import Record
 from capray.store import Results, Row
-from capray.sweep import Sweep, coordinates, manifest_of, points, scenario_of
+from capray.sweep import Point, Sweep, coordinates, manifest_of, points, scenario_of
 
 KIND = "elections"
 PUBLISHED_SERVERS = 5
@@ -37,31 +38,42 @@ QUANTILES = {"p10": (10, 100), "median": (50, 100), "p90": (90, 100), "p99": (99
 Z, SURE_Z = 1.959964, 3.290527  # the standard normal's 97.5 % and 99.95 % points
 SPLITS = (0.01, 0.1, 0.2)  # latency over the width of the timeout range
 SPLIT_LATENCY_US = 10_000
+PILOT = 30  # elections of a range; where none of them ended, no more are run
+UNPUBLISHED = "nothing is published for this set-up"  # the note of a variant
 
 
 # ---- the trials ---------------------------------------------------------------------------------------------------------------------
 def run_elections(sweep: Sweep, directory: Path, engine: str, address: str | None, in_flight: int = 512, command: str = "") -> tuple[str, list[Row]]:
-    """Run what is not there yet; every election is a row.  A variant's trials differ by their seeds alone.  Raises InputError where one failed."""
+    """Run what is not there yet; every election is a row.  A variant's trials differ by their seeds alone: the first PILOT come first, and the others of a
+    variant are run where one of those ended.  Raises InputError where one failed."""
     results, manifest = Results(directory), {**manifest_of(sweep, engine, command), "kind": KIND}
-    with results.writing(manifest) as rows:
-        done = {row["key"] for row in rows}
-        jobs: list[tuple[int, Any, int]] = []
-        places: list[Row] = []
-        for point in points(sweep):
-            scenario = scenario_of(sweep, point, 0)
-            place = coordinates(sweep, point, scenario, 0)
-            for seed in range(sweep.first_seed, sweep.first_seed + sweep.seeds):
-                key = f"{point.variant.label}|{point.nodes}|0s|{seed:06d}"
-                if key not in done:
-                    places.append({**place, "key": key, "seed": seed})
-                    jobs.append((len(jobs), scenario, seed))
-        for number, record, _ in run(jobs, engine, address, in_flight) if jobs else ():
-            if isinstance(record, str):
-                raise InputError(f"election {places[number]['key']} failed: {record}")
-            row = {**places[number], "record": record.digest(), **measured(record)}
-            results.append(row)
-            rows.append(row)
+    seeds = range(sweep.first_seed, sweep.first_seed + sweep.seeds)
+    with results.writing(manifest) as rows, Engine(Where(engine=engine, address=address, in_flight=in_flight)) as opened:
+        for part in (seeds[:PILOT], seeds[PILOT:]):
+            ended = {row["label"] for row in rows if row["heard_us"] is not None}
+            chosen = [point for point in points(sweep) if part.start == sweep.first_seed or point.variant.label in ended]
+            for row in elected(sweep, chosen, part, {row["key"] for row in rows}, opened):
+                results.append(row)
+                rows.append(row)
         return results.finish(manifest, rows), rows
+
+
+def elected(sweep: Sweep, chosen: list[Point], seeds: range, done: set[str], engine: Engine) -> Iterator[Row]:
+    """The rows of these points' elections that are not done yet, as they end."""
+    jobs: list[tuple[int, Any, int]] = []
+    places: list[Row] = []
+    for point in chosen:
+        scenario = scenario_of(sweep, point, 0)
+        place = coordinates(sweep, point, scenario, 0)
+        for seed in seeds:
+            key = f"{point.variant.label}|{point.nodes}|0s|{seed:06d}"
+            if key not in done:
+                places.append({**place, "key": key, "seed": seed})
+                jobs.append((len(jobs), scenario, seed))
+    for number, record, _ in engine.run(jobs) if jobs else ():
+        if isinstance(record, str):
+            raise InputError(f"election {places[number]['key']} failed: {record}")
+        yield {**places[number], "record": record.digest(), **measured(record)}
 
 
 def rerun(manifest: dict[str, Any], engine: str, address: str | None) -> list[Row]:
@@ -120,10 +132,11 @@ def judged_split(share: float, rows: list[Row]) -> dict[str, Any]:
     """The share of elections that took a second round, beside the closed form."""
     width = SPLIT_LATENCY_US / share
     second = sum((row["heard_us"] or inf) > 5 * width + 5 * SPLIT_LATENCY_US for row in rows)
-    n, closed = len(rows), split_share(5, 4, share)
+    n, servers = len(rows), rows[0]["nodes"]
+    closed = split_share(servers, servers - 1, share)
     error = sqrt(closed * (1 - closed) / n)
     return {"range": f"split {share}", "measure": "split_vote", "published": closed, "simulated": second / n, "low": max(0.0, second / n - Z * error),
-            "high": second / n + Z * error, "within": abs(second / n - closed) <= SURE_Z * error, "tolerance": 0.0, "trials": n}
+            "high": min(1.0, second / n + Z * error), "within": abs(second / n - closed) <= SURE_Z * error, "tolerance": 0.0, "trials": n}
 
 
 def split_share(servers: int, alive: int, share: float) -> float:
@@ -133,20 +146,40 @@ def split_share(servers: int, alive: int, share: float) -> float:
     return sum(comb(alive, k) * share**k * (1 - share) ** (alive - k) for k in range(enough - 1, alive + 1))
 
 
-# ---- the figure ---------------------------------------------------------------------------------------------------------------------
-def figure(names: list[str], rows: list[Row]) -> go.Figure:
-    """Figure 16: the share of elections that have ended, against time; the published quantiles as crosses."""
+# ---- the figures --------------------------------------------------------------------------------------------------------------------
+def figure(names: list[str], rows: list[Row], known: frozenset[str] = frozenset(PUBLISHED)) -> go.Figure:
+    """Figure 16: the share of elections that have ended, against time; the published quantiles of the ranges `known` as crosses."""
     drawn = go.Figure()
     for name, look in zip(names, looks(names).values()):
         ordered = leaderless_ms(times(rows, name))
         step = max(1, len(ordered) // 1000)
         share = [(i + 1) / len(ordered) for i in range(len(ordered))]
         over = len(ordered) - ordered.count(inf)
-        drawn.add_scatter(x=ordered[:over:step], y=share[:over:step], mode="lines", name=f"{name} ms", line={"color": look.colour, "dash": look.dash})
-        if name in PUBLISHED:
+        shown = f"{name} ms" if over == len(ordered) else f"{name} ms ({len(ordered) - over} of {len(ordered)} never ended)"
+        drawn.add_scatter(x=ordered[:over:step] if over else [None], y=share[:over:step] if over else [None], mode="lines", name=shown, line={"color": look.colour, "dash": look.dash}, showlegend=True)
+        if name in known:
             marks = [(PUBLISHED[name][measure], part / of) for measure, (part, of) in QUANTILES.items()]
             drawn.add_scatter(x=[x for x, _ in marks], y=[y for _, y in marks], mode="markers", name=f"{name} ms, published",
                               marker={"symbol": "x", "size": 10, "color": look.colour})
-    drawn.update_xaxes(type="log", title="time without a leader, ms", tickvals=[10, 20, 50, 100, 200, 500, 1000, 2000, 5000])
+    drawn.update_xaxes(type="log", title="time without a leader, ms", tickvals=[10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000])
     drawn.update_yaxes(title="share of elections", range=[0, 1.02])
-    return style(drawn, "How long Raft is without a leader", f"{len(rows)} elections; crosses: Ongaro and Ousterhout 2014, figure 16", 520)
+    source = "; crosses: Ongaro and Ousterhout 2014, figure 16" if known.intersection(names) else ""
+    count = sum(row["label"] in names for row in rows)
+    return style(drawn, "How long Raft is without a leader", f"{count} elections{source}", 520)
+
+
+def split_figure(rows: list[Row]) -> go.Figure:
+    """Split votes: counted, with their 95 % intervals, against the latency as a share of the timeouts' range; the closed form as a line."""
+    labels = {float(label.removeprefix("split ")): label for label in sorted({str(row["label"]) for row in rows}) if label.startswith("split")}
+    own = [row for row in rows if row["label"] in labels.values()]
+    found = [judged_split(share, times(own, labels[share])) for share in sorted(labels)]
+    servers, curve = own[0]["nodes"], [max(labels) * 1.1 * i / 100 for i in range(101)]
+    drawn = go.Figure(go.Scatter(x=curve, y=[100 * split_share(servers, servers - 1, min(1.0, share)) for share in curve], mode="lines",
+                                 name="closed form, thesis 9.2", line={"color": FAINT, "dash": "dot"}))
+    bars = {"type": "data", "symmetric": False, "array": [100 * (one["high"] - one["simulated"]) for one in found],
+            "arrayminus": [100 * (one["simulated"] - one["low"]) for one in found]}
+    drawn.add_scatter(x=sorted(labels), y=[100 * one["simulated"] for one in found], error_y=bars, mode="markers", name="simulated elections",
+                      marker={"size": 8, "color": INK})
+    drawn.update_xaxes(title="one-way latency, as a share of the width of the timeouts' range", rangemode="tozero")
+    drawn.update_yaxes(title="elections that need a second round, %", rangemode="tozero")
+    return style(drawn, "How often Raft's vote is split", f"{len(own)} elections, {servers} servers, the leader dead, logs alike", 480)

@@ -15,14 +15,15 @@ import plotly.graph_objects as go
 from capray.reporting.packing import embedded
 from capray.reporting.page import write_page
 from capray.store import Results, Row
-from capray.studies.elections import PUBLISHED_SERVERS, figure, judged, judged_split, times
+from capray.studies.elections import PUBLISHED, PUBLISHED_SERVERS, UNPUBLISHED, figure, judged, judged_split, split_figure, times
 
 COLUMNS = ("range, ms", "measure", "published", "simulated", "95 % interval", "tolerance", "within", "elections")
+TITLES = {"elections": "Time without a leader", "splits": "Split votes"}
 READING = (
     "An election's time runs from the leader's crash until another survivor hears the new leader's append. A cross is a quantile that was "
     "published. <i>Within</i>: the 99.9 % interval of the simulated value meets the published one with its tolerance. Intervals are normal for means and "
-    "order statistics for quantiles; an election without an end counts as longer than all others. A range in shares of its width is a split vote's: how many "
-    "elections took a second round, beside the closed form."
+    "order statistics for quantiles; an election without an end counts as longer than all others, and where none of a range's first ones ended, no more were run. "
+    "A range in shares of its width is a split vote's: how many elections took a second round, beside the closed form."
 )
 
 
@@ -31,36 +32,43 @@ def draw(directory: Path) -> Path:
     results = Results(directory)
     manifest, rows = results.manifest(), results.rows()
     labels = sorted({str(row["label"]) for row in rows})
-    drawn = figures(results)["elections"]
     page = results.path / "report.html"
     said = html.escape(f"{len(rows)} elections; engine {manifest.get('engine')}; digest {manifest.get('digest') or 'none: not complete'}")
-    plot = f"<div class=plot id='fig-elections' data-figure='data-elections' style='height:{drawn.layout.height}px'></div>"
     command = html.escape(str(manifest.get("command", "")))
-    sections = [
-        f"<section id=reading><h2>How to read it</h2><p>{READING}</p><p class=faint>Command: <code>{command}</code></p></section>",
-        f"<section id=figure><h2>Time without a leader</h2><div class=scroll>{plot}</div>{embedded('data-elections', drawn.to_json())}</section>",
-        measures(answers(labels, rows)),
-    ]
-    nav = [("reading", "How to read it"), ("figure", "Time without a leader"), ("measures", "Every measure")]
-    write_page(page, f"capray: {manifest.get('name', 'elections')}", said, nav, sections)
+    sections = [f"<section id=reading><h2>How to read it</h2><p>{READING}</p><p class=faint>Command: <code>{command}</code></p></section>"]
+    nav = [("reading", "How to read it")]
+    for name, drawn in figures(results).items():
+        plot = f"<div class=plot id='fig-{name}' data-figure='data-{name}' style='height:{drawn.layout.height}px'></div>"
+        sections.append(f"<section id={name}><h2>{TITLES[name]}</h2><div class=scroll>{plot}</div>{embedded(f'data-{name}', drawn.to_json())}</section>")
+        nav.append((name, TITLES[name]))
+    write_page(page, f"capray: {manifest.get('name', 'elections')}", said, [*nav, ("measures", "Every measure")],
+               [*sections, measures(answers(labels, rows, unpublished(manifest)))])
     return page
 
 
+def unpublished(manifest: dict[str, Any]) -> set[str]:
+    """The ranges of a directory whose set-up is not figure 16's."""
+    return {variant["label"] for variant in manifest["spec"]["variants"] if variant.get("note") == UNPUBLISHED}
+
+
 def figures(results: Results) -> dict[str, go.Figure]:
-    """The figure by name, for a PNG file."""
+    """The figures by name, for the page and for PNG files; of split votes where there are any."""
     rows = results.rows()
-    return {"elections": figure([name for name in sorted({str(row["label"]) for row in rows}) if not name.startswith("split")], rows)}
+    labels = sorted({str(row["label"]) for row in rows})
+    names = [name for name in labels if not name.startswith("split")]
+    found = {"elections": figure(names, rows, frozenset(PUBLISHED) - unpublished(results.manifest()))}
+    return {**found, "splits": split_figure(rows)} if len(names) < len(labels) else found
 
 
-def answers(labels: Sequence[str], rows: list[Row]) -> list[dict[str, Any]]:
-    """What the script prints, of every range that has rows enough to say something."""
+def answers(labels: Sequence[str], rows: list[Row], unknown: set[str]) -> list[dict[str, Any]]:
+    """What the script prints, of every range that has rows enough to say something; nothing is published of the `unknown`."""
     found: list[dict[str, Any]] = []
     for name in labels:
         own = times(rows, name)
         if name.startswith("split"):
             found.append(judged_split(float(name.split()[1]), own))
         elif len(own) > 1:
-            found += judged(name, own, own[0]["nodes"] == PUBLISHED_SERVERS)
+            found += judged(name, own, own[0]["nodes"] == PUBLISHED_SERVERS and name not in unknown)
     return found
 
 
