@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from capray.policies.redis.failover import Failover
-from capray.policies.redis.messages import FullSync, Psync
+from capray.policies.redis.messages import NOBODY, FullSync, Psync
 from capray.policies.redis.replica import Redis
 from capray.policies.redis.replication import Server
 from capray.policies.redis.sentinel import Sentinel
@@ -121,6 +121,26 @@ class QuorumNotAsked(Redis):
     the fact the master is not reachable"): a primary that most can reach is deposed."""
 
     SENTINEL = RashSentinel
+
+
+class GenerousSentinel(Sentinel):
+    """Has a vote for each who asks."""
+
+    def vote(self, epoch: int, candidate: int) -> tuple[int, int]:
+        own = self.leader == self.owner.node and self.leader_epoch == epoch
+        if epoch == self.leader_epoch == self.current_epoch and candidate not in (NOBODY, self.owner.node):
+            if not own:
+                self.leader = candidate
+            return candidate, epoch
+        return super().vote(epoch, candidate)
+
+
+class VotesTwice(Redis):
+    """A Sentinel votes for all who ask in an epoch.  Violates "a Sentinel votes once an epoch" (sentinelVoteLeader; Sentinel, "Configuration epochs": every
+    failover has a version of its own): two lead failovers in one epoch, and where they see other replicas there are two primaries whose configurations are of
+    one age, so that neither ever gives way.  Where all see all they promote the same replica, and no client notices."""
+
+    SENTINEL = GenerousSentinel
 
 
 class SecondIdServer(Server):
