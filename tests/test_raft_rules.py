@@ -163,6 +163,31 @@ def test_a_reader_still_knows_its_leader_when_its_read_is_confirmed() -> None:
     assert member.lead == 1 and not member.first_round
 
 
+def test_a_member_that_leads_again_knows_nothing_of_the_others_logs() -> None:
+    """Figure 2, volatile state on leaders, "reinitialized after election": matchIndex is "initialized to 0": what a follower held in an earlier term it may have
+    had to give up; nor are reads of an earlier leadership confirmed."""
+    member = leading(3)
+    for index in (2, 3):
+        member.lead_append(Entry(1, 0, index, "x", index))
+        member.finish()
+    member.postponed.append((1, 5))
+    sent(member)
+    member.on_message(1, AppendResponse(1, 2))
+    assert member.commit == 2 and member.matches[1] == 2
+    member.on_message(2, Append(2, 2, 1, (), 2))
+    assert member.state == "follower" and not member.postponed and not member.unconfirmed
+    member.elapsed = member.timeout
+    member.on_timer("tick")
+    sent(member)
+    for node in (0, 1):
+        member.on_message(node, VoteResponse(3, False))
+    assert member.state == "leader" and member.matches == [0, 0, 0]
+    sent(member)
+    assert member.commit == 2, "its own disk alone is no majority"
+    member.on_message(2, AppendResponse(3, member.log.last))
+    assert member.commit == member.log.last
+
+
 # ---- what a leader says ---------------------------------------------------------------------------------------------------------------------
 def test_a_commit_is_told_to_all_at_once_by_whichever_disk_it_came_about() -> None:
     """raft.go, stepLeader: "if r.maybeCommit() ... r.bcastAppend()": also where the leader's own disk is the last of the majority; and once only."""
