@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,18 +80,3 @@ def test_network_topology_gives_each_data_centre_its_factor_and_repeats_a_rack_o
 def test_levels_block_for_as_many_as_the_manual_says(level: str, factors: tuple[int, ...], count: int) -> None:
     assert ring.block_for(level, factors) == count
     assert sum(c for _, c in ring.requirements(level, factors, 0)) == count
-
-
-@pytest.mark.parametrize("factor", range(1, 7))
-def test_intersection_agrees_with_trying_all_sets(factor: int) -> None:
-    levels = [lv for lv in ("ONE", "TWO", "THREE", "QUORUM", "ALL") if ring.block_for(lv, (factor,)) <= factor]
-    for read in levels:
-        for write in levels:
-            sizes = ring.block_for(read, (factor,)), ring.block_for(write, (factor,))
-            always = all(set(r) & set(w) for r in combinations(range(factor), sizes[0]) for w in combinations(range(factor), sizes[1]))
-            assert ring.intersects(read, write, (factor,)) == always
-
-
-def test_any_and_local_levels_promise_no_intersection() -> None:
-    assert not ring.intersects("ALL", "ANY", (3,))
-    assert not ring.intersects("LOCAL_QUORUM", "LOCAL_QUORUM", (3, 3))

@@ -150,10 +150,3 @@ def requirements(level: str, factors: tuple[int, ...], local: int) -> tuple[tupl
     if level in LOCAL_LEVELS or level == "LOCAL_SERIAL":
         return ((local, block_for(level, factors)),)
     return ((EVERY, block_for(level, factors)),)
-
-
-def intersects(read: str, write: str, factors: tuple[int, ...]) -> bool:
-    """Whether every read at `read` meets every write at `write` in at least one replica: R + W > N.  Local levels and ANY promise nothing."""
-    if write == "ANY" or (len(factors) > 1 and (read in LOCAL_LEVELS or write in LOCAL_LEVELS)):
-        return False
-    return block_for(read, factors) + block_for(write, factors) > sum(factors)
