@@ -40,6 +40,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from functools import lru_cache
 from math import comb
 from statistics import median
@@ -219,15 +220,18 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
 
 
 def lasting(asked: str) -> str:
-    """How long a cut lasts that was asked for; no cut stays none.  Raises InputError."""
-    if asked in FIELD_DURATIONS or not (us := duration_us(asked, "for")):
+    """How long a cut lasts that was asked for.  Raises InputError."""
+    if asked in FIELD_DURATIONS:
         return asked
-    return f"{us + LIFTING_US}us"
+    us = duration_us(asked, "for")
+    if not us:
+        raise wrong("for", asked, "a duration above 0: every measure here is one of a cut")
+    return f"{Decimal(us + LIFTING_US) / SECOND}s"  # exact, and read by people
 
 
 def asked_for(lasts: str) -> str:
     """What was asked for, from how long the cut lasts."""
-    return show_us(duration_us(lasts) - LIFTING_US) if lasts.endswith("us") else lasts
+    return lasts if lasts in FIELD_DURATIONS else show_us(duration_us(lasts) - LIFTING_US)
 
 
 def as_published(given: argparse.Namespace) -> dict[tuple[str, str], dict[str, Spread]]:

@@ -266,6 +266,7 @@ def test_rows_as_json_and_a_directory_with_a_figure(tmp_path: Path, monkeypatch:
     (("--system", "etcd", "--variant", "sideways"), "variant: 'sideways' is not accepted; it takes one of leader_cut, follower_cut, minority2, "),
     (("--system", "postgres", "--set", "server"), "set: 'server' is not accepted; it takes KEY=VALUE"),
     (("--system", "postgres", "--for", "soon"), "'soon' is not accepted"),
+    (("--system", "postgres", "--for", "0s"), "for: '0s' is not accepted; it takes a duration above 0"),
     (("--system", "postgres", "--service", "slow"), "service: 'slow' is not accepted"),
 ])
 def test_a_wrong_request_is_one_line(arguments: tuple[str, ...], complaint: str) -> None:
