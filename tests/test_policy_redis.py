@@ -377,7 +377,7 @@ def test_replicas_are_told_of_the_new_primary_parallel_syncs_at_a_time(slots: in
 def test_a_slot_given_to_a_replica_that_is_cut_off_is_held() -> None:
     """reference/real_servers.md: "The one parallel-sync slot can go to an unreachable replica, and then the majority's other replica stays stale"."""
     stale = []
-    for seed in (1, 0):
+    for seed in (0, 7):
         link = cluster(seed=seed)
         cut = split(link, 20)
         [(new, _)] = became(link, "leader", cut)
@@ -461,7 +461,9 @@ def test_kept_connections_go_on_at_tcps_retransmissions(boot: int) -> None:
     """tcp(7): the time-out doubles from 200 ms: after a cut of 10 s what was sent at its beginning arrives 2.6 s after heal, and as late as the kernel's timer
     wheel makes it (tcp.py)."""
     for at, later, late in ((1, 400_000, 100_000), (10, 2_600_000, 700_000), (30, 21_000_000, 3_000_000)):
-        kept = Syn(boot)
+        host = cluster().replica(0)
+        host.kernel_phase = boot
+        kept = Syn(host)
         kept.retransmit(0, at * S)
         assert kept.next == retransmission_at(0, at * S, boot=boot) and later < kept.next - at * S < later + late
 

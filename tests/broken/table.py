@@ -139,7 +139,7 @@ BUGS = (
     Bug("redis:QuorumNotAsked", "redis_ring", NOTHING_LOST),
     Bug("redis:SecondIdWithoutEnd", "redis_primary_cut", REPLICAS_AGREE, quick=False),
     Bug("redis:FullSyncMerges", "redis_primary_cut", REPLICAS_AGREE, (0, 3), quick=False),
-    Bug("redis:VotesTwice", "redis_two_candidates", REPLICAS_AGREE, (3,)),
+    Bug("redis:VotesTwice", "redis_two_candidates", REPLICAS_AGREE, (1, 4, 7)),
     Bug("redis:AppendsWithoutFsync", "redis_power_loss", NOTHING_LOST),
     Bug("postgres:AnswersBeforeTheStandby", "postgres_primary_lost", NOTHING_LOST),
     Bug("postgres:StandbyAnswersBeforeItsDisk", "postgres_promotion", NOTHING_LOST),

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from capray.policies.cassandra.settings import CassandraSettings
 from capray.replica import CONTROL, Message
 from capray.streams import Stream
 
@@ -129,26 +130,17 @@ class Host(Protocol):
 class Gossiper:
     """One node's view of its peers.  `alive[n]` is what FailureDetector.isAlive answers; a node always takes itself for alive."""
 
-    def __init__(
-        self,
-        host: Host,
-        nodes: int,
-        stream: Stream,
-        threshold: int,
-        interval_us: int,
-        initial_us: int,
-        max_interval_us: int,
-        seeds: int,
-        connect_timeout_us: int = 2_000_000,
-    ) -> None:
+    def __init__(self, host: Host, nodes: int, stream: Stream, settings: CassandraSettings) -> None:
         self.host = host
         self.nodes = nodes
         self.stream = stream
-        self.threshold = threshold
-        self.interval_us = interval_us
-        self.initial_us = initial_us
-        self.max_interval_us = max_interval_us
-        self.seeds = tuple(i * nodes // min(seeds, nodes) for i in range(min(seeds, nodes)))
+        self.threshold = settings.phi_convict_threshold
+        self.interval_us = settings.gossip_interval_us
+        self.initial_us = settings.fd_initial_value_us
+        self.max_interval_us = settings.fd_max_interval_us
+        self.connect_timeout_us = settings.internode_tcp_connect_timeout_us
+        seeds = min(settings.seeds, nodes)
+        self.seeds = tuple(i * nodes // seeds for i in range(seeds))
         self.generations = [1] * nodes
         self.versions = [0] * nodes
         self.alive = [True] * nodes
@@ -156,8 +148,7 @@ class Gossiper:
         self.windows: list[ArrivalWindow | None] = [None] * nodes
         self.redialling = [False] * nodes
         self.dialled = [0] * nodes  # when the last attempt began
-        self.connect_timeout_us = connect_timeout_us
-        self.redial_us = connect_timeout_us + BACK_OFF_US  # from one attempt's beginning to the next's
+        self.redial_us = self.connect_timeout_us + BACK_OFF_US  # from one attempt's beginning to the next's
         # What waits until this node's own attempt would have succeeded, with when it expires; None where its connection to the peer stands.
         self.held: list[list[tuple[int, Message]] | None] = [None] * nodes
         self.last_round = 0

@@ -95,17 +95,7 @@ class Cassandra(Replica):
         self.dc_of = [self._datacenter(n) for n in range(nodes)]
         factors = s.factors(nodes)
         self.read_needs = ring.requirements(s.read_consistency, factors, self.dc_of[node])
-        self.gossiper = Gossiper(
-            self,
-            nodes,
-            stream,
-            s.phi_convict_threshold,
-            s.gossip_interval_us,
-            s.fd_initial_value_us,
-            s.fd_max_interval_us,
-            s.seeds,
-            s.internode_tcp_connect_timeout_us,
-        )
+        self.gossiper = Gossiper(self, nodes, stream, s)
         below = stream.below
         # A server starts its hints' flush and, seconds later, their dispatch, and the nodes of a cluster are started within seconds of each
         # other, so these ticks are not at random: in the recorded runs hints arrived 5 to 9.5 s after heal, with most of the cut's own among them.

@@ -23,7 +23,7 @@ class Link:
         self.paths = paths
         self.closed = closed
         self.conn_time = NEVER
-        self.syn = Syn(paths.boot)
+        self.syn = Syn(paths.owner)
 
     @property
     def open(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from capray.replica import Message, Replica
-from capray.tcp import DIAL_FIRST_US, DIAL_LINEAR, RTO_FIRST_US, RTO_MAX_US, WHEEL_US, runs_out
+from capray.tcp import DIAL_FIRST_US, DIAL_LINEAR, RTO_FIRST_US, RTO_MAX_US, runs_out
 
 NEVER = -(1 << 62)  # before any clock, however skewed
 ABORT_US = 900_000  # a try is over before the next one
@@ -25,7 +25,6 @@ class Paths:
         """`on_drop(peer)` is called where a path is given up on this side."""
         self.owner = owner
         self.on_drop = on_drop
-        self.boot = owner.stream.below(WHEEL_US)  # how long the host had been up at time 0, as far as its kernel's timers tell
         self.up = [True] * owner.nodes
         self.dialled = [NEVER] * owner.nodes
         self.unheard = [0] * owner.nodes  # when the first message was sent since the peer was last heard; 0: none
@@ -89,12 +88,12 @@ class Paths:
 
 
 class Syn:
-    """One connection's schedule of tries, on a host that booted `boot` microseconds before time 0."""
+    """One connection's schedule of tries, reckoned with its host's kernel_phase."""
 
-    __slots__ = ("boot", "dialling", "last", "linear", "next", "pause")
+    __slots__ = ("dialling", "host", "last", "linear", "next", "pause")
 
-    def __init__(self, boot: int) -> None:
-        self.boot = boot
+    def __init__(self, host: Replica) -> None:
+        self.host = host
         self.last = NEVER
         self.next = 0
         self.pause = DIAL_FIRST_US
@@ -107,14 +106,14 @@ class Syn:
         self.last = now
         self.pause = DIAL_FIRST_US
         self.linear = DIAL_LINEAR
-        self.next = runs_out(now, DIAL_FIRST_US, self.boot)
+        self.next = runs_out(now, DIAL_FIRST_US, self.host.kernel_phase)
 
     def retransmit(self, lost_at: int, now: int) -> None:
         """A connection that is kept although its path was given up: it goes on with what was sent at `lost_at`."""
         self.dialling = True
         self.last = NEVER
         self.linear = 0
-        self.next, self.pause = runs_out(lost_at, RTO_FIRST_US, self.boot), RTO_FIRST_US
+        self.next, self.pause = runs_out(lost_at, RTO_FIRST_US, self.host.kernel_phase), RTO_FIRST_US
         while self.next < now:
             self._back_off()
 
@@ -123,7 +122,7 @@ class Syn:
             self.linear -= 1
         else:
             self.pause = min(2 * self.pause, RTO_MAX_US)
-        self.next = runs_out(self.next, self.pause, self.boot)
+        self.next = runs_out(self.next, self.pause, self.host.kernel_phase)
 
     def due(self, now: int) -> bool:
         """Whether another segment goes out now."""

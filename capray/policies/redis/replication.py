@@ -57,7 +57,7 @@ class Server:
         self.stalled = False  # it waits for a retransmission
         self.heard = 0  # its primary
         self.link_down_at = 0
-        self.syn = Syn(paths.boot)
+        self.syn = Syn(paths.owner)
         self.kept: dict[int, Syn] = {}  # by peer: a connection whose path was given up
         self.knows_nothing = False  # restarted without an RDB file: PSYNC ? -1
         self.replicas: dict[int, Attached] = {}
@@ -349,7 +349,7 @@ class Server:
         if peer == self.master and self.link != CONNECT:
             self.stalled = True
         if self._waits_for(peer):
-            kept = self.kept[peer] = Syn(self.paths.boot)
+            kept = self.kept[peer] = Syn(self.owner)
             kept.retransmit(self.paths.lost_at[peer], self.owner.now)
             self._next_resume(peer)
 
