@@ -17,7 +17,7 @@ def at_us(line: str) -> int:
 @by_type
 @by_replication
 def test_what_is_not_on_the_own_disk_is_neither_told_nor_acknowledged(type: str, replication: str) -> None:
-    """SSS 2011, 2.1: a replica that crashes "recovers with its memory intact": what others have of it, or it of others, by its word, is on its disk first.  Were
+    """SSS 2011, 2: a crashed process "may recover with its memory intact": what others have of it, or it of others, by its word, is on its disk first.  Were
     an update told before, its number would be given again after a power failure, and the second update taken for the first."""
     link = FakeLink(Crdt, 2, CrdtSettings(type=type, replication=replication), sync_us=700_000)  # type: ignore[arg-type]
     link.run_for(2 * S)
@@ -57,14 +57,14 @@ def test_an_element_that_is_added_again_was_never_removed() -> None:
     assert [version.value for version in link.versions if version.node == 0] == [7, 7, None]
 
 
-@pytest.mark.parametrize(("context", "number"), [(((), ()), 1), ((((0, 2),), ()), 3), ((((0, 2),), ((0, 3),)), 4), (((), ((0, 1), (0, 2), (1, 3))), 3)])
+@pytest.mark.parametrize(("context", "number"), [(((), ()), 1), ((((0, 2),), ()), 3), ((((0, 2),), ((0, 5),)), 6), (((), ((0, 4), (1, 9))), 5)])
 def test_a_new_dot_is_above_all_that_were_seen_of_its_node(context: types.Context, number: int) -> None:
-    """Almeida, Shoker and Baquero 2018, figure 8, next_i(c): one that c does not have, also above a gap."""
+    """Almeida, Shoker and Baquero 2018, 7.4, next_i(c): one above "the maximum sequence number for pairs in c from replica i", also where there is a gap."""
     entry = types.or_add(((), context), 0, 0, "e")[0][0]
     assert entry[:2] == (0, number)
 
 
 def test_a_g_counter_takes_zero_and_nothing_below() -> None:
-    """RR-7506, specification 5: increments only."""
+    """RR-7506, specification 6: increments only."""
     link = cluster(type="g-counter")
     assert [link.wait(link.request(0, "write", "k", value)).outcome for value in (0, 1, -1)] == ["ok", "ok", "fail"]

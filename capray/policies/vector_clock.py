@@ -28,8 +28,8 @@ def counter(clock: Clock, node: int) -> int:
 
 
 def descends(a: Clock, b: Clock) -> bool:
-    """Whether `b` is `a` or an ancestor of it: "if the counters on the first object's clock are less-than-or-equal to all of the
-    nodes in the second clock, then the first is an ancestor of the second", with `b` the first."""
+    """Whether `b` is `a` or an ancestor of it: "If the counters on the first object's clock are less-than-or-equal to all of the
+    nodes in the second clock, then the first is an ancestor of the second and can be forgotten", with `b` the first."""
     place, count = 0, len(a)
     for node, number, _ in b:
         while place < count and a[place][0] < node:
@@ -60,10 +60,10 @@ def advance(clock: Clock, node: int, number: int, stamp: int) -> Clock:
 
 def truncate(clock: Clock, threshold: int) -> Clock:
     """"When the number of (node, counter) pairs in the vector clock reaches a threshold (say 10), the oldest pair is removed from the clock":
-    at most `threshold` entries, those of the latest stamps (of equal stamps the higher node's)."""
-    if len(clock) <= threshold:
+    fewer than `threshold` entries stay, those of the latest stamps (of equal stamps the higher node's); `threshold` is 2 or more."""
+    if len(clock) < threshold:
         return clock
-    newest = sorted(clock, key=lambda entry: (entry[2], entry[0]))[len(clock) - threshold :]
+    newest = sorted(clock, key=lambda entry: (entry[2], entry[0]))[len(clock) - threshold + 1 :]
     return tuple(sorted(newest))
 
 
@@ -105,6 +105,6 @@ def has(siblings: tuple[Version, ...], version: Version) -> bool:
 
 
 def last_write(siblings: tuple[Version, ...]) -> Version:
-    """"Last write wins": "the object with the largest physical timestamp value is chosen as the correct version"; ties by the larger value,
+    """Section 6, "last write wins": "the object with the largest physical timestamp value is chosen as the correct version"; ties by the larger value,
     byte by byte.  There must be one."""
     return max(siblings, key=lambda version: (version[2], value_bytes(version[1]), version[0]))

@@ -1,5 +1,5 @@
 """Shapiro et al., "A comprehensive study of convergent and commutative replicated data types" (INRIA RR-7506, 2011), specifications 6 to 10 and 15;
-as deltas after Almeida, Shoker and Baquero, "Delta state replicated data types" (JPDC 2018), sections 4 and 7.
+as deltas after Almeida, Shoker and Baquero, "Delta state replicated data types" (JPDC 2018; numbers as in arXiv:1603.01529), sections 4 and 7.
 
 Decides: the states, joins and delta-mutators of five types.  Pure functions of their arguments.  May not know: replicas, messages, time.
 A state is a nested tuple with one form for each value, so that equal states have equal bytes; `join` is the least upper bound: commutative,
@@ -73,7 +73,7 @@ def lww_join(a: LwwRegister, b: LwwRegister) -> LwwRegister:
 
 
 def lww_assign(state: LwwRegister, node: int, stamp: int, value: Any) -> LwwRegister:
-    """The delta of a write: "timestamps are assumed unique, totally ordered, and consistent with causal order", so the stamp is above what
+    """The delta of a write: "Timestamps are assumed unique, totally ordered, and consistent with causal order", so the stamp is above what
     was seen, whatever the clock says."""
     return max(stamp, state[0] + 1), node, value
 
@@ -101,7 +101,7 @@ def mv_values(state: MvRegister) -> list[Any]:
     return [version[1] for version in state]
 
 
-# ---- observed-remove set (specification 15; without tombstones: Almeida 2018, figure 8) ---------------------------------------------------------
+# ---- observed-remove set (specification 15; without tombstones: Almeida 2018, 7.4) ---------------------------------------------------------
 Dot = tuple[int, int]  # node, its number
 Entry = tuple[int, int, int, Any]  # node, number, stamp (told to the record; no join looks at it), element
 Context = tuple[tuple[Dot, ...], tuple[Dot, ...]]  # the dots seen: (node, all up to this number), and single ones above
@@ -151,10 +151,10 @@ def _adds(state: OrSet, element: Any) -> list[Dot]:
 
 
 def or_add(state: OrSet, node: int, stamp: int, element: Any) -> OrSet:
-    """The delta of an add: a new unique dot; earlier adds of the element seen here are dropped in its favour."""
-    number = dict(state[1][0]).get(node, 0) + 1
-    while context_has(state[1], node, number):
-        number += 1
+    """The delta of an add: the node's next dot, one above the greatest of its own that was seen (7.4, next_i); earlier adds of the element seen here are
+    dropped in its favour."""
+    upto, cloud = state[1]
+    number = 1 + max(dict(upto).get(node, 0), *(dot[1] for dot in cloud if dot[0] == node), 0)
     dots = _adds(state, element)
     return ((node, number, stamp, element),), context_join(((), ()), ((), tuple(sorted([*dots, (node, number)]))))
 

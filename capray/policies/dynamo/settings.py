@@ -22,7 +22,7 @@ class DynamoSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
                                                                   "(section 6, business logic or timestamp based)")] = "merging"
     sloppy_quorum: Annotated[bool, Meta(description="go past unreachable nodes of the list, with hints (section 4.6); false: the n nodes only")] = True
     read_repair: Annotated[bool, Meta(description="update the nodes that answered a read with less (section 5)")] = True
-    clock_threshold: Annotated[int, Meta(ge=1, description="entries of a vector clock; the oldest go; section 4.4: say 10")] = 10
+    clock_threshold: Annotated[int, Meta(ge=2, description="a vector clock that reaches so many entries loses its oldest; section 4.4: say 10")] = 10
     response_timeout_us: Annotated[int, Meta(ge=1000, description="silence after which a node asked is suspected; us; the paper names none; above "
                                              "its 300 ms service level")] = 400_000
     request_timeout_us: Annotated[int, Meta(ge=1000, description="a request is given up after; us; the paper names none")] = 2_000_000
