@@ -34,7 +34,8 @@ def answered(link: FakeLink, node: int, f: str, key: str, value: Any = None) -> 
 
 
 # ---- dynamo.adoc, "Tunable Consistency" -------------------------------------------------------------------------------------------
-LEVELS = {  # level -> the manual's sentence; which of {3 of 3, 2 of 3, 1 of 3, 0 of 3} replicas suffice for a write
+# level -> the manual's sentence (ours for the last two, which that page does not list); which of {3 of 3, 2 of 3, 1 of 3, 0 of 3} replicas suffice for a write
+LEVELS = {
     "ANY": ("A single replica may respond, or the coordinator may store a hint.", (True, True, True, False)),  # the hint: after 2 s
     "ONE": ("Only a single replica must respond.", (True, True, True, False)),
     "TWO": ("Two replicas must respond.", (True, True, False, False)),
@@ -42,7 +43,10 @@ LEVELS = {  # level -> the manual's sentence; which of {3 of 3, 2 of 3, 1 of 3, 
     "QUORUM": ("A majority (n/2 + 1) of the replicas must respond.", (True, True, False, False)),
     "ALL": ("All of the replicas must respond.", (True, False, False, False)),
     "LOCAL_ONE": ("Only a single replica must respond.", (True, True, True, False)),
-    "LOCAL_QUORUM": ("A majority of the replicas in the local datacenter must respond.", (True, True, False, False)),
+    "LOCAL_QUORUM": (
+        "A majority of the replicas in the local datacenter (whichever datacenter the coordinator is in) must respond.",
+        (True, True, False, False),
+    ),
     "EACH_QUORUM": ("A majority of the replicas in each datacenter must respond.", (True, True, False, False)),
     "SERIAL": ("A majority takes part in each phase of Paxos.", (True, True, False, False)),
     "LOCAL_SERIAL": ("The same, within the local datacenter.", (True, True, False, False)),
@@ -102,8 +106,8 @@ def test_local_quorum_sees_the_latest_write_of_its_own_data_centre() -> None:
 
 
 def test_local_one_never_asks_a_remote_data_centre_and_one_may() -> None:
-    """dynamo.adoc: "this also guarantees that read requests are not sent to replicas in a remote datacenter" ... "ONE will succeed if a single
-    replica is available in any datacenter." """
+    """dynamo.adoc: "... read requests are not sent to replicas in a remote datacenter" (LOCAL_ONE); "Indeed ONE will succeed if a single replica
+    is available in any datacenter." """
     for level, found in (("LOCAL_ONE", False), ("ONE", True)):
         link = cluster(8, read_consistency=level, speculative_retry="always", **TWO_CENTRES)
         assert answered(link, 7, "read", "k0")  # held by 0 2 4 and 1 3 5
@@ -131,8 +135,9 @@ def test_a_read_goes_to_the_nearest_replica_first_in_the_own_rack_then_in_the_ow
 
 
 def test_local_serial_is_linearizable_in_each_data_centre_and_serial_needs_a_majority_of_all() -> None:
-    """CQL, "serial consistency level": SERIAL "ensures full linearizable serial consistency", LOCAL_SERIAL "only ensures it in the local
-    datacenter": with the data centres cut apart each goes on by itself, and after heal the later ballot stands everywhere."""
+    """DataStax C# driver 2.6, IStatement.SetSerialConsistencyLevel: "Setting it to ConsistencyLevel.Serial guarantees full linearizability while
+    ConsistencyLevel.LocalSerial guarantees it only in the local datacenter.": with the data centres cut apart each goes on by itself, and after heal the
+    later ballot stands everywhere."""
     for level, goes_on in (("LOCAL_SERIAL", True), ("SERIAL", False)):
         link = cluster(6, read_consistency=level, write_consistency=level, **TWO_CENTRES)
         link.cut([[0, 2, 4], [1, 3, 5]])

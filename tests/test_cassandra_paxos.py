@@ -23,7 +23,9 @@ def cluster(policy: type[Cassandra] = Cassandra, seed: int = 0, **given: Any) ->
 
 
 def test_a_lightweight_transaction_takes_four_round_trips_and_a_serial_read_three() -> None:
-    """ "the price is four round trips" (prepare, read, propose, commit; DataStax on LWT); a read proposes an empty update and commits none."""
+    """DataStax, Cassandra 3.0, "How do I accomplish lightweight transactions with linearizable consistency?": "These four phases require four round trips
+    between a node proposing a lightweight transaction and any cluster replicas involved in the transaction."  (Prepare, read, propose, commit.)  A read
+    proposes an empty update and commits none."""
     link = cluster()
     assert link.wait(link.request(4, "write", "k0", "v")).at - 2 * S == 4 * 500
     begun = link.now

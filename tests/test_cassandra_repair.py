@@ -114,7 +114,8 @@ def test_a_tombstone_wins_over_the_older_value_in_reads_and_is_repaired_to_the_r
 
 
 def test_after_gc_grace_a_replica_that_missed_the_tombstone_brings_the_value_back() -> None:
-    """ "if a node remains down for longer than gc_grace_seconds ... deleted data may reappear" (manual, tombstones): so repair in time."""
+    """tombstones.adoc: "If a node remains down or disconnected for longer than gc_grace_seconds, its deleted data will be repaired back to the other nodes and
+    reappear in the cluster.": so repair in time."""
     link = deleted_behind_node_2(10 * S)
     link.run_for(20 * S)
     assert "k0" not in link.replica(0).cells  # purged

@@ -36,8 +36,8 @@ def preparing(value: Any = "new") -> tuple[Cassandra, Any]:
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("committed", "finishes"), [(NONE, "of 200"), ((150, 1), "of 200"), ((200, 2), None)])
 def test_of_what_was_left_accepted_the_newest_is_finished_unless_it_is_committed(turned: bool, committed: Ballot, finishes: str | None) -> None:
-    """StorageProxy.beginAndRepairPaxos: "If we have an in-progress accepted ballot greater than the most recent commit we know, then it's an in-progress round
-    that needs to be completed": of several the newest (PrepareCallback.mostRecentInProgressCommit); Lamport 2001, phase 2a: the highest-numbered."""
+    """StorageProxy.beginAndRepairPaxos: "If we have an in-progress ballot greater than the MRC we know, then it's an in-progress round that needs to be
+    completed, so do it.": of several the newest (PrepareCallback.mostRecentInProgressCommit); Lamport 2001, phase 2a: the highest-numbered."""
     replica, t = preparing()
     left = [((100, 1), (100, "of 100", 0), NONE), ((200, 2), (200, "of 200", 0), committed)]
     for src, (accepted, cell, newest) in enumerate(reversed(left) if turned else left, 1):
@@ -68,7 +68,7 @@ def test_only_those_that_returned_an_older_row_are_repaired() -> None:
 
 
 def test_a_read_is_answered_when_all_the_repairs_that_its_level_needs_are_acknowledged() -> None:
-    """BlockingPartitionRepair: "the read will block on writes sent to other replicas until the CL is reached"."""
+    """read_repair.adoc, Blocking: "the read will block on writes sent to other replicas until the CL is reached by the writes" (BlockingPartitionRepair)."""
     replica = cluster().replica(0)
     read = PendingRead(7, 1, 0, "k0", replica.now, False, ((EVERY, 3),), [0, 1, 2])
     read.stage, read.missing, read.best = REPAIRS, [[EVERY, 2]], (5, "v", 0)

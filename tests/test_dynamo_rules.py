@@ -50,7 +50,7 @@ def test_a_hint_is_sent_when_its_node_has_recovered_and_not_before() -> None:
 
 
 def test_a_late_answer_to_an_earlier_batch_drops_no_hint() -> None:
-    """4.6: "Once the transfer succeeds, D may delete the object": that transfer, not one that was given up."""
+    """4.6: "Once the transfer succeeds, D may delete the object from its local store": that transfer, not one that was given up."""
     node = node_of(3)
     node.on_message(1, Store(7, "k0", version("a", (1, 1, 0)), 0))
     node.on_timer("handoff")
@@ -67,8 +67,8 @@ def test_a_late_answer_to_an_earlier_batch_drops_no_hint() -> None:
 
 # ---- 4.5 and 5, coordinators ----------------------------------------------------------------------------------------------------------------
 def test_a_coordinator_writes_locally_before_it_asks_the_others() -> None:
-    """4.5: "the coordinator generates the vector clock for the new version and writes the new version locally.  The coordinator then sends the new version
-    ... to the N highest-ranked reachable nodes"."""
+    """4.5: "the coordinator generates the vector clock for the new version and writes the new version locally. The coordinator then sends the new version
+    (along with the new vector clock) to the N highest-ranked reachable nodes"."""
     link = FakeLink(Dynamo, 5, DynamoSettings(partitioner="key_number", client="last-write-wins"), sync_us=50_000)
     link.run_for(2 * S)
     for node in (1, 2):  # of k0's nodes 0, 1 and 2 the second and the third
@@ -81,8 +81,8 @@ def test_a_coordinator_writes_locally_before_it_asks_the_others() -> None:
 
 
 def test_a_read_is_over_when_all_have_answered_and_repairs_then() -> None:
-    """5, the read's state machine: it "waits for a small period of time to receive any outstanding responses", and no longer than they take: "if stale versions
-    were returned ... the coordinator updates those nodes"."""
+    """5, the read's state machine: it "waits for a small period of time to receive any outstanding responses", and no longer than they take: "If stale versions
+    were returned in any of the responses, the coordinator updates those nodes with the latest version."  """
     link = cluster()
     ask(link, 0, "write", "k0", "old")
     link.run_for(S)
@@ -129,7 +129,7 @@ def test_the_record_is_told_of_a_version_that_comes_late() -> None:
 
 # ---- 4.8, failures --------------------------------------------------------------------------------------------------------------------------------
 def test_a_suspected_node_is_asked_again_each_retry_interval_and_gossiped_with_when_it_is_back() -> None:
-    """4.8.3: "A then uses alternate nodes ...; A periodically retries B to check for the latter's recovery"."""
+    """4.8.3: "Node A then uses alternate nodes to service requests that map to B's partitions; A periodically retries B to check for the latter's recovery"."""
     node = node_of(0)
     node.on_timer(("probe", 1))
     assert node.membership.suspected[1]

@@ -199,7 +199,8 @@ def test_the_snitch_remembers_a_cut_so_that_the_majoritys_reads_do_not_notice_th
 
 
 def test_timed_out_reads_raise_the_percentile_above_the_timeout_and_end_speculation() -> None:
-    """ "sampleLatencyNanos > command.getTimeout(): no latency information, or we're overloaded" (AbstractReadExecutor)."""
+    """AbstractReadExecutor.shouldSpeculateAndMaybeWait: where sampleLatencyNanos > command.getTimeout(NANOSECONDS) there is "no latency information, or we're
+    overloaded"."""
     link = cluster(past_reads=100, past_read_timeouts=(1000,) * 5, dynamic_snitch=False)
     link.run_for(5 * S)
     replica = link.replica(4)
@@ -373,7 +374,8 @@ def test_the_higher_timestamp_wins_so_a_coordinator_whose_clock_is_behind_loses_
 
 
 def test_a_replica_whose_clock_is_ahead_by_more_than_the_timeout_takes_every_write_for_expired() -> None:
-    """ "internode_timeout: ... it is highly recommended that the clocks are synchronized with NTP" (cassandra.yaml)."""
+    """cassandra.yaml, internode_timeout: "It is generally assumed that users have setup NTP on their clusters, and that clocks are modestly in sync, since this
+    is a requirement for general correctness of last write wins.\""""
     link = cluster(write_consistency="ALL")
     link.skew(2, 3 * S)
     assert ask(link, 0, "write", "k0", "v")[2] == "WriteTimeout"
@@ -407,7 +409,8 @@ def test_a_process_crash_loses_nothing_and_the_node_serves_again_once_gossip_kno
 
 @pytest.mark.parametrize("sync, kept", [("periodic", None), ("batch", "v")])
 def test_a_host_crash_loses_what_the_periodic_commit_log_had_not_synced(sync: Any, kept: Any) -> None:
-    """ "commitlog_sync: periodic ... writes may be acked immediately" and are synced every commitlog_sync_period."""
+    """cassandra.yaml: "the default option is "periodic" where writes may be acked immediately and the CommitLog is simply synced every commitlog_sync_period
+    milliseconds."  """
     link = cluster(write_consistency="ALL", commitlog_sync=sync, hinted_handoff=False)
     assert ask(link, 0, "write", "k0", "v")[0] == "ok"
     link.crash(1, host=True)

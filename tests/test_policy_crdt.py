@@ -31,7 +31,7 @@ def cluster(nodes: int = 3, **settings: Any) -> FakeLink:
 @by_type
 @by_replication
 def test_replicas_that_received_the_same_updates_have_equal_states(type: Any, replication: Any) -> None:
-    """"Strong eventual consistency: correct replicas that have delivered the same updates have equivalent state.\""""
+    """SSS 2011, 2.2, strong convergence: "Correct replicas that have delivered the same updates have equivalent state.\""""
     link = cluster(type=type, replication=replication)
     link.cut([[0], [1, 2]])
     for node in range(3):
@@ -59,8 +59,8 @@ def test_an_update_executes_at_one_replica_without_synchronisation(type: Any) ->
 
 
 def test_a_register_that_was_written_on_both_sides_returns_both_values() -> None:
-    """RR-7506, 3.2.2 (MV-Register), of concurrent assignments: "both are retained"; "Clients can later reduce multiple values to a single one, by a new
-    assignment.\""""
+    """RR-7506, 3.2, of concurrent assignments: "both are retained (MV-Register, Section 3.2.2)"; 3.2.2: "Clients can later reduce
+    multiple values to a single one, by a new assignment.\""""
     link = cluster(type="mv-register")
     link.cut([[0], [1, 2]])
     link.wait(link.request(0, "write", "k", "a"))
@@ -90,7 +90,8 @@ def test_counters_take_numbers_only_and_a_set_removes() -> None:
 
 
 def test_only_what_a_peer_has_not_acknowledged_is_sent() -> None:
-    """Algorithm 2: "if A(j) < c then send": once all have all, gossip is silent; by state it never is."""
+    """Almeida 2018, 6.1: "A delta message is only sent if the counter c_i has advanced past the next delta expected by node j, i.e., if A_i(j) < c_i":
+    once all have all, gossip is silent; by state it never is."""
     for replication, silent in (("delta", True), ("state", False)):
         link = cluster(replication=replication)
         link.wait(link.request(0, "write", "k", 1))
@@ -101,7 +102,8 @@ def test_only_what_a_peer_has_not_acknowledged_is_sent() -> None:
 
 
 def test_a_peer_that_lacks_dropped_deltas_gets_the_whole_state() -> None:
-    """"If min dom(D) > A(j) then d = X": the buffer holds two deltas, the peer missed six."""
+    """Almeida 2018, 6.1: a node "sends the entire state in two cases: (1) if the sequence of deltas D_i is empty, or (2) if j is expecting from i a delta that
+    was already removed from D_i": the buffer holds two deltas, the peer missed six."""
     link = cluster(nodes=2, delta_buffer=2)
     link.cut([[0], [1]])
     for i in range(6):
@@ -115,7 +117,7 @@ def test_a_peer_that_lacks_dropped_deltas_gets_the_whole_state() -> None:
 @pytest.mark.parametrize("host", [False, True])
 @by_type
 def test_durable_state_survives_a_crash_and_numbers_are_not_given_twice(type: Any, host: bool) -> None:
-    """"The durable state is (X, c)"."""
+    """Almeida 2018, 6.1: "Like the delta-CRDT state X_i, the counter c_i is also kept in a durable storage."  """
     link = cluster(type=type)
     link.cut([[0], [1, 2]])
     link.wait(link.request(0, "write", "k", 3))
@@ -172,7 +174,7 @@ def test_no_effect_is_seen_before_its_cause_though_messages_are_lost_and_overtak
 
 @by_type
 def test_up_to_n_minus_1_replicas_may_crash_at_once(type: Any) -> None:
-    """SSS 2011, 1: "a SEC object tolerates up to n - 1 simultaneous crashes": the one left answers, and what it took reaches those that come back."""
+    """SSS 2011, 3.1: "... a SEC object tolerates up to n - 1 simultaneous crashes": the one left answers, and what it took reaches those that come back."""
     link = cluster(type=type)
     link.wait(link.request(1, "write", "k", 1))
     link.run_for(3 * S)
@@ -186,7 +188,8 @@ def test_up_to_n_minus_1_replicas_may_crash_at_once(type: Any) -> None:
 
 
 def test_a_delta_mutation_is_small_however_large_the_state() -> None:
-    """Almeida 2018, abstract: "delta-mutators ... return a delta-state, typically with a much smaller size than the full state": one key of a hundred."""
+    """Almeida 2018, abstract: "... defining delta-mutators to return a delta-state, typically with a much smaller size than the full state": one key of a
+    hundred."""
     sizes = {}
     for replication in ("delta", "state"):
         link = cluster(nodes=2, replication=replication)
@@ -201,7 +204,7 @@ def test_a_delta_mutation_is_small_however_large_the_state() -> None:
 
 
 def test_deltas_that_all_have_acknowledged_are_collected() -> None:
-    """Almeida 2018, algorithm 2: garbage collection keeps the deltas from the least number that a neighbour has not acknowledged on."""
+    """Almeida 2018, 6.1: "To garbage collect old deltas, the algorithm periodically removes the deltas that have been acked by all neighbors."  """
     link = cluster()
     link.cut([[2], [0, 1]])
     link.wait(link.request(0, "write", "k", 1))
@@ -257,7 +260,7 @@ def test_two_replicas_at_1_might_both_decrement_and_a_merged_increment_counts_on
 def test_a_remove_takes_away_the_adds_that_its_source_observed_and_no_others() -> None:
     """RR-7506, 3.3.5 (OR-Set): "The outcome of a sequence of adds and removes depends only on its causal history and conforms to the sequential
     specification of a set"; "all associated unique tags observed at the source replica are removed, and only those"; "When add(e) is concurrent with
-    remove(e), the add takes precedence.\""""
+    remove(e), the add takes precedence, as the unique tag generated by add cannot be observed by remove.\""""
     link = cluster(type="or-set")
     for node, f in ((0, "write"), (1, "remove"), (2, "write")):
         link.wait(link.request(node, f, "k", "x"))

@@ -136,7 +136,7 @@ class RepairOfLiveRows(Repair):
 
 class RepairsAfterTheAnswer(Cassandra):
     """Read repair goes out behind the answer.  Violates BLOCKING (documentation, Read repair: "the read will block on writes sent to other replicas until the
-    CL is reached"): a later read comes before the repair, and goes back."""
+    CL is reached by the writes"): a later read comes before the repair, and goes back."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -153,8 +153,8 @@ class AnswersFirst(Reads):
 
 
 class TombstonesUnrepaired(Cassandra):
-    """What is written back is never a tombstone.  Violates read repair of deletes (documentation, Tombstones: "a delete is a write"): a deleted row is seen
-    again after a read that missed it."""
+    """What is written back is never a tombstone.  Violates read repair of deletes (documentation, Tombstones: Cassandra "treats a deletion as an insertion"):
+    a deleted row is seen again after a read that missed it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -236,8 +236,8 @@ class CarelessHints(Hints):
 
 
 class DeletesUnhinted(Cassandra):
-    """No hint is kept for a delete.  Violates hinted handoff of deletes (documentation, Tombstones: "a delete is a write"): who was cut off goes on with the
-    value."""
+    """No hint is kept for a delete.  Violates hinted handoff of deletes (documentation, Tombstones: Cassandra "treats a deletion as an insertion"): who was
+    cut off goes on with the value."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -25,7 +25,7 @@ class AloneIsEnough(Paxos):
 
 
 class LeftoversIgnored(Cassandra):
-    """What a promise says to be accepted is not finished.  Violates B3 (1998, 2.1; StorageProxy.beginRepairAndPaxos: an in-progress proposal is finished
+    """What a promise says to be accepted is not finished.  Violates B3 (1998, 2.1; StorageProxy.beginAndRepairPaxos: an in-progress proposal is finished
     first): a value that a quorum accepted is decided and passed over, and comes back with an older ballot or never."""
 
     def __init__(self, *args: Any) -> None:

@@ -27,7 +27,7 @@ class ForgetsItsDisk(Crdt):
 
 
 class KeepsItsOwn(Crdt):
-    """The "join" of concurrent values is the one already here.  Violates commutativity (SSS 2011, definition 5: merge computes a least upper bound): each
+    """The "join" of concurrent values is the one already here.  Violates commutativity (SSS 2011, 2.3: merging computes the least upper bound): each
     side of a cut stays with its own."""
 
     def __init__(self, *args: Any) -> None:
@@ -96,7 +96,7 @@ class RemovesUntagged(Crdt):
 
 
 class RemovesWithoutContext(Crdt):
-    """What was removed is not remembered as seen: a join is the union of both sides' elements.  Violates figure 8 (JPDC 2018: an entry that the other side
+    """What was removed is not remembered as seen: a join is the union of both sides' elements.  Violates the join (JPDC 2018, 7.4: an entry that the other side
     has seen and dropped stands no more): the next state or delta with an add brings a removed element back."""
 
     def __init__(self, *args: Any) -> None:
@@ -140,7 +140,7 @@ class LivesConfused(Crdt):
 
 
 class ContextForgotten(Crdt):
-    """A restarted replica knows the elements of a set, and not which adds it has seen removed.  Violates the causal context (JPDC 2018, figure 8: dots are
+    """A restarted replica knows the elements of a set, and not which adds it has seen removed.  Violates the causal context (JPDC 2018, 7.4: dots are
     never given twice): a new add has an old one's dot, and counts as removed."""
 
     def on_restart(self, journal: list[Any]) -> None:
@@ -159,7 +159,7 @@ class AcknowledgesBeforeItsDisk(Crdt):
 
 
 class TellsOneKey(Crdt):
-    """By state only the first object is told.  Violates SSS 2011, 3.1, eventual delivery (an update delivered at some correct replica is eventually delivered
+    """By state only the first object is told.  Violates SSS 2011, 2.2, eventual delivery (an update delivered at some correct replica is eventually delivered
     to all)."""
 
     def _everything(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from capray.policies.vector_clock import Clock, Version
 
 
 class DropsHints(Dynamo):
-    """A hint is acknowledged and thrown away.  Violates 4.6, "nodes that receive hinted replicas will keep them in a separate local database": what a
+    """A hint is acknowledged and thrown away.  Violates 4.6, "Nodes that receive hinted replicas will keep them in a separate local database": what a
     sloppy quorum took in for another node never gets there."""
 
     def __init__(self, *args: Any) -> None:
@@ -40,8 +40,8 @@ class LastArrivalWins(Dynamo):
 
 
 class NoContext(Dynamo):
-    """The put forgets what its client read.  Violates 4.4, "the client must specify which version it is updating", by the context that it obtained:
-    siblings that it saw and merged stay for ever (sibling explosion, as Riak's users know it)."""
+    """The put forgets what its client read.  Violates 4.4, "when a client wishes to update an object, it must specify which version it is
+    updating", by the context that it obtained: siblings that it saw and merged stay for ever (sibling explosion, as Riak's users know it)."""
 
     def _coordinate(self, key: str, value: Any, context: Clock, finish: Any) -> None:
         super()._coordinate(key, value, (), finish)
@@ -72,7 +72,7 @@ class SyncSkipsARange(Dynamo):
 
 
 class CountsItselfTwice(Dynamo):
-    """A coordinator's own copy counts for two.  Violates 4.5 ("if at least W-1 nodes respond then the write is considered successful"): R + W > N holds no
+    """A coordinator's own copy counts for two.  Violates 4.5 ("If at least W-1 nodes respond then the write is considered successful"): R + W > N holds no
     more."""
 
     def _answered(self, src: int, number: int, versions: tuple[Version, ...]) -> None:
@@ -83,7 +83,7 @@ class CountsItselfTwice(Dynamo):
 
 
 class SumsItsCounters(Dynamo):
-    """Of two versions the one whose counters sum up to more is taken for the descendant.  Violates 4.4 ("if the counters on the first object's clock are
+    """Of two versions the one whose counters sum up to more is taken for the descendant.  Violates 4.4 ("If the counters on the first object's clock are
     less-than-or-equal to all of the nodes in the second clock"): siblings are thrown away."""
 
     def _add(self, held: dict[str, tuple[Version, ...]], key: str, version: Version) -> bool:
@@ -105,7 +105,7 @@ class HastyHandoff(Handoff):
 
 
 class HintsForgottenWhenSent(Dynamo):
-    """A hint is dropped when it is sent.  Violates 4.6, "once the transfer succeeds, D may delete the object from its local store": its target dies, and nobody
+    """A hint is dropped when it is sent.  Violates 4.6, "Once the transfer succeeds, D may delete the object from its local store": its target dies, and nobody
     has it any more."""
 
     def __init__(self, *args: Any) -> None:
@@ -122,8 +122,8 @@ class HintsInMemory(Dynamo):
 
 
 class CountersForgotten(Dynamo):
-    """A restarted node counts its writes from one again.  Violates 4.4, "a vector clock is effectively a list of (node, counter) pairs" that only grows: where the
-    node holds nothing of a key any more, its new version carries an old one's clock, and is thrown away as seen."""
+    """A restarted node counts its writes from one again.  Violates 4.4, "A vector clock is effectively a list of (node, counter) pairs", that only grows: where
+    the node holds nothing of a key any more, its new version carries an old one's clock, and is thrown away as seen."""
 
     def on_restart(self, journal: list[Any]) -> None:
         super().on_restart([record for record in journal if record[0] != "issued"])

@@ -6,6 +6,8 @@ Sources: hints.HintsService (buffers flushed each hints_flush_period, 10 s), Hin
 its files; close the file being written, which the NEXT run sends), HintsDispatchExecutor and HintsDispatcher (page by page, each hint
 awaited for the write timeout; on a failure the file is kept from that page on, "partially"; throttle shared out over the other nodes),
 StorageProxy.shouldHint (hint window, counted from conviction and, since 4.1, from the earliest hint kept).
+Simplified: a page is 64 KiB, sent at once, the throttle's pause behind it; the real one (HintsReader.PAGE_SIZE) is 512 KiB, sent hint by hint at
+the throttle's pace, and awaited at its end.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from capray.policies.cassandra.cells import Cell
 from capray.policies.cassandra.messages import HintMessage
 from capray.replica import Message
 
-PAGE_BYTES = 64 << 10  # HintsReader.PAGE_SIZE
+PAGE_BYTES = 64 << 10  # a quarter of a second at the default throttle among five nodes
 DISPATCH_US = 10_000_000  # HintsService.startDispatch
 Hint = tuple[str, Cell, int]  # key, cell, when the hint was made
 

@@ -285,7 +285,7 @@ class Paxos:
             self._promised(t)
 
     def _promised(self, t: Transaction) -> None:
-        """beginRepairAndPaxos: finish what another left accepted (an empty update needs no finishing: it changes nothing); bring the newest
+        """beginAndRepairPaxos: finish what another left accepted (an empty update needs no finishing: it changes nothing); bring the newest
         commit to those without it; else go on."""
         promises = list(t.promises.values())
         last = max(promises, key=lambda p: p.committed)

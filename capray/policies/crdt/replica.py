@@ -1,5 +1,5 @@
 """Shapiro, Preguica, Baquero and Zawirski, "Conflict-free replicated data types" (SSS 2011); Almeida, Shoker and Baquero, "Delta state replicated data
-types" (JPDC 2018), algorithm 2: the `crdt` policy.
+types" (JPDC 2018; arXiv:1603.01529), algorithm 2: the `crdt` policy.
 
 Decides: what is written to disk, sent and acknowledged; types.py beside this file has the types.  May not know: who is reachable: there is
 no failure detector, no quorum, no leader; every node holds every key, answers at once from what it holds, and tells a random peer now and then.
@@ -123,7 +123,7 @@ class CrdtSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The type, and how it spreads."""
 
     type: Annotated[Literal["lww-register", "mv-register", "g-counter", "pn-counter", "or-set"],
-                    Meta(description="what every key is; the register that SSS 2011 gives first: lww-register")] = "lww-register"
+                    Meta(description="what every key is; the register that INRIA RR-7506 gives first (3.2.1): lww-register")] = "lww-register"
     replication: Annotated[Literal["delta", "state"], Meta(description="what is sent: what a peer has not acknowledged (JPDC 2018, algorithm 2), or "
                                                            "each time the whole state (SSS 2011)")] = "delta"
     gossip_interval_us: Annotated[int, Meta(ge=1000, description="between two rounds of gossip; us; the papers name none; Akka Distributed Data 2.6: deltas "
@@ -389,7 +389,8 @@ class Crdt(Replica):
             self.send(src, Acknowledge(message.boot, message.upto))
 
     def _on_acknowledge(self, src: int, message: Acknowledge) -> None:
-        """"A(j) = max(A(j), n)"; deltas that all have acknowledged are dropped."""
+        """Algorithm 2: A(j) becomes max(A(j), n), which "handles possible old duplicates and messages arriving out of order"; and it "periodically removes the
+        deltas that have been acked by all neighbors"."""
         if message.boot == self.boot and message.upto > self.acked[src]:
             self.acked[src] = message.upto
             least = min(self.acked[peer] for peer in self.peers)

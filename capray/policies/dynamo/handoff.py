@@ -1,8 +1,8 @@
 """DeCandia et al., "Dynamo" (SOSP 2007), section 4.6 (hinted handoff): replicas kept for another node, "in a separate local database".
 
 Decides: when hints are delivered and dropped.  May not know: why their owner did not answer.
-"D will have a hint in its metadata that suggests which node was the intended recipient ... Upon detecting that A has recovered, D will attempt to
-deliver the replica to A.  Once the transfer succeeds, D may delete the object from its local store."
+"The replica sent to D will have a hint in its metadata that suggests which node was the intended recipient of the replica ... Upon detecting that A
+has recovered, D will attempt to deliver the replica to A. Once the transfer succeeds, D may delete the object from its local store ..."
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Handoff:
         return [version for target in sorted(self.hints) for version in self.hints[target].get(key, ())]
 
     def scan(self) -> None:
-        """"Scanned periodically"."""
+        """A local database "that is scanned periodically"."""
         self.scanning = False
         for target in sorted(self.hints):
             self.deliver(target)

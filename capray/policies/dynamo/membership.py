@@ -1,6 +1,6 @@
 """DeCandia et al., "Dynamo" (SOSP 2007), sections 4.8.1 (gossiped membership) and 4.8.3 (failure detection): whom a node takes for reachable.
 
-Decides: who is suspected, and when no more.  "A purely local notion of failure detection": a peer that leaves a message unanswered for
+Decides: who is suspected, and when no more.  "A purely local notion of failure detection is entirely sufficient": a peer that leaves a message unanswered for
 `response_timeout` (or whose connection ends) is suspected by this node, whatever others think; it is then tried again each `retry_interval`
 until it answers.  May not know: links, faults, keys.  A message answered clears a peer; one that merely arrives from it does not.
 Membership: the ring is fixed (joins and leaves are an administrator's explicit acts, section 4.8.1); what gossip reconciles each second with a random

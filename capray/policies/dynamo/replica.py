@@ -158,7 +158,7 @@ class Dynamo(Replica):
 
     # ---- clients ------------------------------------------------------------------------------------------------------------------
     def on_request(self, request: Request) -> None:
-        """"Any node can coordinate a read"; a merging client's write reads its context first."""
+        """6.4: "Any Dynamo node can act as a coordinator for a read request"; a merging client's write reads its context first."""
         if request.f == "read":
             self._get(request.key, lambda found: self._answer_read(request.id, found))
         elif self.settings.client == "merging":
@@ -248,7 +248,8 @@ class Dynamo(Replica):
             self._close(op)
 
     def _close(self, op: Pending) -> None:
-        """All have answered, or time is up: "if stale versions were returned ... the coordinator updates those nodes with the latest version"."""
+        """All have answered, or time is up: "If stale versions were returned in any of the responses, the coordinator updates those nodes with
+        the latest version" (section 5)."""
         del self.pending[op.id]
         self.cancel_timer(("op", op.id))
         if op.version is not None or not self.settings.read_repair:

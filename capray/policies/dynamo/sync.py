@@ -1,7 +1,7 @@
 """DeCandia et al., "Dynamo" (SOSP 2007), section 4.7 (replica synchronisation): Merkle trees, one for each key range that a node hosts.
 
 Decides: which rows two nodes exchange.  May not know: which writes were missed.
-"Two nodes exchange the root of the Merkle tree corresponding to the key ranges that they host in common.  Subsequently, using the tree traversal
+"... two nodes exchange the root of the Merkle tree corresponding to the key ranges that they host in common. Subsequently, using the tree traversal
 scheme described above the nodes determine if they have any differences and perform the appropriate synchronization action."
 Simplified: below the root the whole tree of a range travels at once, not level by level.
 """
