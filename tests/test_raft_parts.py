@@ -80,8 +80,8 @@ def test_up_to_date_compares_the_last_terms_then_the_lengths(mine: list[int], th
 
 
 def test_compaction_keeps_the_term_of_the_last_entry_it_drops() -> None:
-    """Section 7: "the last included index and term ... are preserved to support the AppendEntries consistency check
-    for the first log entry following the snapshot." """
+    """Section 7, of the last included index and term: "These are preserved to support the AppendEntries consistency
+    check for the first log entry following the snapshot." """
     log = log_of(1, 1, 2, 3)
     log.compact(3)
     assert log.matches(3, 2) and log.term(2) == COMPACTED and terms_of(log) == (3,)
@@ -92,11 +92,13 @@ def test_compaction_keeps_the_term_of_the_last_entry_it_drops() -> None:
 
 
 def test_progress_as_etcd_s_flow_control_describes_it() -> None:
-    """etcd-io/raft, doc: "When the progress of a follower is in probe state, leader sends at most one replication message per
-    heartbeat interval ... in replicate state, leader sends replication message, then optimistically increases next to the latest
-    entry sent ... in snapshot state, leader stops sending." """
+    """etcd-io/raft, design.md: "When the progress of a follower is in probe state, leader sends at most one replication message
+    per heartbeat interval"; "in replicate state, leader sends replication message, then optimistically increases next to the
+    latest entry sent"; "in snapshot state, leader stops sending any replication message.\""""
     progress = Progress(11, limit=2)
     assert progress.state == PROBE and not progress.paused()
+    progress.sent(0)
+    assert not progress.paused(), "raft.go, maybeSendAppend: one without entries is no replication message"
     progress.sent(3)
     assert progress.paused() and progress.next == 11
     assert progress.refused(10, 4) and progress.next == 5 and not progress.paused()

@@ -64,8 +64,8 @@ def appends(member: Etcd) -> list[tuple[int, int, int, int]]:
 
 # ---- votes --------------------------------------------------------------------------------------------------------------------------------
 def test_a_yes_to_the_question_is_no_vote() -> None:
-    """Thesis, 9.6, pre-vote: "a candidate would only increment its term if it first learned from a majority of the cluster that they would be willing to grant
-    the candidate their votes": then it asks for them."""
+    """Thesis, 9.6, pre-vote: "a candidate only increments its term if it first learns from a majority of the cluster that they would be willing to grant the
+    candidate their votes": then it asks for them."""
     member = standing(3, pre_vote=True)
     assert member.state == "pre-candidate" and member.term == 0
     member.on_message(1, PreVoteResponse(1, False))
@@ -99,7 +99,7 @@ def test_a_vote_is_on_disk_also_where_its_term_was_known_before() -> None:
 
 
 def test_a_question_for_an_older_term_or_a_shorter_log_is_answered_no() -> None:
-    """Thesis, 9.6: they would grant their votes "if the candidate's log was sufficiently up-to-date"; raft.go tells a candidate of an older term its own."""
+    """Thesis, 9.6: they would grant their votes "if the candidate's log is sufficiently up-to-date"; raft.go tells a candidate of an older term its own."""
     member = alone(pre_vote=True)
     member.on_message(1, Append(4, 0, 0, entries(3, 4), 0))
     member.elapsed = 10
@@ -163,6 +163,17 @@ def test_a_reader_still_knows_its_leader_when_its_read_is_confirmed() -> None:
     assert member.lead == 1 and not member.first_round
 
 
+def test_who_asks_for_votes_meanwhile_takes_no_read_index() -> None:
+    """raft.go, stepCandidate knows no MsgReadIndexResp: one that comes late, of the term that a pre-candidate is still in, is dropped."""
+    member = alone(version="3.5")
+    member.on_message(1, Append(1, 0, 0, entries(1), 1))
+    member.read(7, "x")
+    member.elapsed = member.timeout
+    member.on_timer("tick")
+    member.on_message(1, ReadIndexResponse(1, 1, 1))
+    assert (member.state, member.term) == ("pre-candidate", 1) and member.first_round
+
+
 def test_a_member_that_leads_again_knows_nothing_of_the_others_logs() -> None:
     """Figure 2, volatile state on leaders, "reinitialized after election": matchIndex is "initialized to 0": what a follower held in an earlier term it may have
     had to give up; nor are reads of an earlier leadership confirmed."""
@@ -221,7 +232,8 @@ def appends_without_disk(member: Etcd) -> list[tuple[int, int, int, int]]:
 
 
 def test_a_follower_that_keeps_up_is_never_waited_for() -> None:
-    """etcd-io/raft, doc.go, replicate: max_inflight appends at most are unanswered; an answer makes room for the next at once, not at the next heartbeat."""
+    """etcd-io/raft, tracker/inflights.go, and raft.go, MsgAppResp: max_inflight appends at most are unanswered; an answer makes room for the next at once,
+    not at the next heartbeat."""
     member = leading(3, max_inflight=2)
     for index in range(2, 6):
         member.lead_append(Entry(1, 0, index, "x", index))
@@ -251,7 +263,8 @@ def test_who_is_reported_unreachable_is_probed_from_what_it_is_known_to_hold() -
 
 @pytest.mark.parametrize(("index", "term", "hint"), [(9, 3, 4), (4, 2, 2), (4, 1, 2), (3, 3, 3), (9, 0, 0)])
 def test_a_hint_never_points_behind_the_end_of_the_log(index: int, term: int, hint: int) -> None:
-    """raft/log.go, findConflictByTerm: the largest index <= `index` whose term is <= `term`; one "beyond the range" comes back as the last."""
+    """raft/log.go 3.5, findConflictByTerm "finds the largest index in log l with a term <= `term` and an index <= `index`"; both its callers see to it that
+    `index` is in the log (handleAppendEntries: "min(m.Index, r.raftLog.lastIndex())")."""
     log = Log()
     log.append(entries(1, 1, 3, 3))
     assert log.find_by_term(index, term) == hint
@@ -271,7 +284,7 @@ def test_a_read_is_confirmed_by_a_majority_of_the_whole_cluster_and_not_by_one_f
 
 
 def test_an_answer_to_an_earlier_heartbeat_confirms_no_read() -> None:
-    """Thesis, 6.4, step 3: "issues a NEW round of heartbeats": what was answered before the read came names an earlier one, or none."""
+    """Thesis, 6.4, step 3: "issues a new round of heartbeats": what was answered before the read came names an earlier one, or none."""
     member = leading(3)
     member.read(7, "x")
     member.on_message(1, HeartbeatResponse(1, NONE, 0))

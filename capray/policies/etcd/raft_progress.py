@@ -1,4 +1,4 @@
-"""What a Raft leader knows of one follower: etcd-io/raft, package `tracker` (progress.go, inflights.go) and doc.go's "flow control".
+"""What a Raft leader knows of one follower: etcd-io/raft, package `tracker` (progress.go, inflights.go) and design.md.
 
 Decides: which entries go next, and whether they may go now.  May not know: logs, quorums, messages.
 Probe: one append a heartbeat interval, until one is answered.  Replicate: optimistic, `next` runs ahead, up to so many appends in flight.
@@ -53,11 +53,12 @@ class Progress:
         self.inflight.clear()
 
     def sent(self, entries: int) -> None:
-        """An append with so many entries has gone out."""
+        """An append with so many entries has gone out; one that tells of the commit index alone is no probe."""
+        if not entries:
+            return
         if self.state == REPLICATE:
-            if entries:
-                self.next += entries
-                self.inflight.append(self.next - 1)
+            self.next += entries
+            self.inflight.append(self.next - 1)
         else:
             self.probed = True
 

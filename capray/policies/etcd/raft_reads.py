@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capray.policies.etcd.raft_election import LEADER
+from capray.policies.etcd.raft_election import FOLLOWER, LEADER
 from capray.policies.etcd.raft_messages import NONE, ReadIndex, ReadIndexResponse
 from capray.policies.etcd.raft_replication import Replication
 
@@ -109,11 +109,11 @@ class Reads(Replication):
     def first_commit(self) -> None:
         """A leader's empty entry has been applied here: "first commit in current term: resending ReadIndex request" (v3_server.go)."""
         if self.first_round and not self.read_index:
-            self.round += 1
-            self.on_read_index(self.node, ReadIndex(self.round))
+            self.ask_read_index()
 
     def on_read_index_response(self, src: int, message: ReadIndexResponse) -> None:
-        if message.term == self.term or self.admit(src, message):
+        """Only a follower takes it (raft.go, stepFollower): a member that asks for votes meanwhile does not."""
+        if (message.term == self.term or self.admit(src, message)) and self.state == FOLLOWER:
             self.take_read_index(message.round, message.index)
 
     def take_read_index(self, round: int, index: int) -> None:

@@ -1,4 +1,5 @@
-"""Raft: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", ATC 2014, sections 5 and 7, figure 2; Ongaro's thesis, 6.4, 9.6.
+"""Raft: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", ATC 2014, sections 5 and 7 and figure 2 of its
+extended version; Ongaro's thesis, 6.4, 9.6.
 
 etcd is Raft under a key-value store.  This file is the member: how its requests, its store and the parts of Raft fit together.  The parts are
 raft_election (terms, votes, pre-vote, check-quorum), raft_replication (log, commitment, snapshots), raft_reads (ReadIndex), raft_streams (rafthttp);
@@ -9,7 +10,8 @@ Writes: a member proposes to the leader it knows (a follower by a MsgProp that n
 member, also those that other members have forwarded; one whose own client reaches its deadline is withdrawn.  A write is answered when its entry has
 been applied here.  A member gives it up after 5 s + 2 election timeouts: its outcome is unknown.
 A restarted member serves no client before an entry of its own, its published attributes, has come back through the log (server.go, publish and
-ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before; 3.6 waits 5 s for that, then serves the store it has.
+ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before.  (A time-out on that wait, after which a member served what
+it had, was in 3.6.0-alpha.0 and in no release: a way back in time, issue 16666.)
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
 them here.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a change of leader, mended in 3.4.42, 3.5.28
 and 3.6.9 (issue 20418, pull 21375).
@@ -77,8 +79,6 @@ class Etcd(Reads):
         self.start_streams(connected=False)
         self.start_clock()
         self.published = self.now
-        if self.settings.ready_patience_us:
-            self.set_timer("ready", self.settings.ready_patience_us)
         self.publish()
 
     def publish(self) -> None:
@@ -90,7 +90,6 @@ class Etcd(Reads):
         """The listener is served; who gave up meanwhile has hung up."""
         self.published = -1
         self.cancel_timer("publish")
-        self.cancel_timer("ready")
         unserved, self.unserved = self.unserved, []
         for until, request in unserved:
             if self.now < until:
@@ -129,8 +128,6 @@ class Etcd(Reads):
             self.expire()
         elif name == "publish":
             self.publish()
-        elif name == "ready":
-            self.serve_clients()
         elif name[0] == "syn":
             self.on_syn_timer(name[1])
         elif self.asked[name[1]]:

@@ -39,7 +39,7 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
         "granted does (Raft paper, figure 2)")] = True
     initial_election_tick_advance: Annotated[bool, Meta(description=
         "a booting member fast-forwards its election timer to 2 ticks before election_timeout (1 tick where it is alone); flag "
-        "--initial-election-tick-advance, true since 3.4")] = True
+        "--initial-election-tick-advance, true")] = True
     read_only_option: Annotated[Literal["safe", "lease"], Meta(description=
         "safe: the leader confirms each read by a round of heartbeats; lease: it trusts its clock for an election timeout (etcd-io/raft, "
         "ReadOnlyOption; etcd always takes safe)")] = "safe"
@@ -63,9 +63,6 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
         "a dial without an answer is begun anew; microseconds; 0: 1 s + election_timeout (config.go, peerDialTimeout)")] = 0
     dial_retry_us: Annotated[int, Meta(description=
         "pause before a peer that hung up or refused is dialled again; microseconds; rafthttp, DialRetryFrequency, 10 a second")] = 100_000
-    wait_cluster_ready_timeout_us: Annotated[int, Meta(description=
-        "a restarted member serves clients, with the store it has, though it could not be published within this; microseconds; flag "
-        "--experimental-wait-cluster-ready-timeout, 5 s, in 3.6 (a way back in time: etcd-io/etcd issue 16666); before, members wait for good")] = 5_000_000
 
     @property
     def asks_first(self) -> bool:
@@ -91,11 +88,6 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
     def dial_patience_us(self) -> int:
         """How long one dial may take."""
         return self.dial_timeout_us or 1_000_000 + self.election_timeout_us
-
-    @property
-    def ready_patience_us(self) -> int:
-        """How long a restarted member's clients wait for it to be published; 0: until it is."""
-        return self.wait_cluster_ready_timeout_us if self.version == "3.6" else 0
 
     @property
     def election_ticks(self) -> int:
