@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,9 +52,9 @@ def test_the_standby_reports_at_least_every_ten_seconds_though_nothing_is_writte
     """20.6.3, wal_receiver_status_interval: "the minimum frequency for the WAL receiver process on the standby to send information about replication progress
     to the primary"; "The default value is 10 seconds.\""""
     link = servers(100)
-    before = len(lines(link, "1 -> 0 Status"))
     link.run_for(60 * S)
-    assert len(lines(link, "1 -> 0 Status")) - before == 6
+    at = [float(line.split("ms")[0]) for line in lines(link, "1 -> 0 Status")]
+    assert 7 <= len(at) <= 10 and max(later - before for before, later in pairwise(at)) <= 10_000.5
 
 
 # ---- 27.2.8: synchronous replication -----------------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def test_if_the_standby_fails_then_no_failover_need_take_place_and_it_can_be_res
 
 # ---- 27.4: hot standby ---------------------------------------------------------------------------------------------------------------------
 def test_all_connections_to_a_hot_standby_are_strictly_read_only() -> None:
-    """27.4.1: "All such connections are strictly read-only"; libpq, which wants read-write (34.1.1), tries the next host, and there is none."""
+    """27.4.1: "All such connections are strictly read-only"; libpq, which wants read-write (34.1.2), tries the next host, and there is none."""
     link = servers(100)
     link.crash(0)
     link.run_for(1_000)
@@ -194,8 +195,8 @@ def test_sessions_remain_connected_while_the_server_changes_mode() -> None:
 
 # ---- 34.1: libpq ---------------------------------------------------------------------------------------------------------------------------
 def test_hosts_are_tried_in_turn_until_a_connection_is_established() -> None:
-    """34.1.1.3: "multiple hosts can be specified, so that they are tried in order ... until a connection is successfully established"; of
-    target_session_attrs=read-write: "the session must accept read-write transactions": the promoted standby is the second."""
+    """34.1.1.3: "It is possible to specify multiple hosts to connect to, so that they are tried in the given order"; 34.1.2, target_session_attrs=read-write:
+    "session must accept read-write transactions by default": the promoted standby is the second."""
     link = servers(100, promote_at_us=2 * S)
     link.crash(0)
     link.run_for(5 * S)

@@ -56,7 +56,8 @@ def test_a_standby_sends_no_wal() -> None:
 
 
 def test_a_standby_takes_over_no_log_of_an_older_timeline_and_a_primary_none_at_all() -> None:
-    """27.2, "timelines": a standby follows the latest timeline; xlogrecovery.c: "new timeline %u is not a child of database system timeline %u"."""
+    """27.2.4: recovery_target_timeline is latest, "to make the standby server follow the timeline change"; xlogrecovery.c:
+    "new timeline %u is not a child of database system timeline %u"."""
     standby = server(1)
     standby.on_message(0, Wal(2, 1, log_of(1, 2), ((2, 1),)))
     assert standby.log.timeline == 2 and standby.log.lsn == 2

@@ -3,16 +3,17 @@
 Decides: when a commit is answered, what a standby holds, who is primary after a promotion.  May not know: who is reachable.
 A write takes its row's lock; its record is flushed on the primary and streamed to the standby; then it becomes visible, is answered, and the
 lock passes on.  With a synchronous standby the commit first waits for it (`synchronous_commit`: on = flushed there, remote_write,
-remote_apply; local = no wait), however long: "commits will wait"; reads go on.  A wait that its client cancels is over: "the transaction has
-already committed locally, but might not have been replicated" (27.2.8; the client was told `info`); so it is for one that a crash interrupts.
+remote_apply; local = no wait), however long (27.2.8: "each commit of a write transaction will wait"); reads go on.  A wait that its client
+cancels is over: "The transaction has already committed locally, but might not have been replicated to the standby" (syncrep.c; the client was
+told `info`); so it is for one that a crash interrupts.
 A client that goes away without a cancel leaves its commit waiting, lock held.  All of this was also seen on a PostgreSQL 15.18, step by step.
 A row's writers race for it (locks.py).
 The standby flushes, then replays; it may show a commit before the primary does (`standby_reads`).
 Promotion: `manual`: an operator does it at `promote_at` (0: never).  `automatic`: the standby's own manager, after the primary was silent for
-`failover_timeout`, as repmgrd without a witness: nobody fences the old primary, so two primaries may take writes (27.3: "a system for
-informing the old primary that it is no longer the primary ... STONITH" is left to the user).  When the old primary meets the newer timeline
-it is rewound (pg_rewind drops its branch) and follows; or never, by setting `rejoin`.  Until a standby has joined it, a promoted server does
-not wait for one (pg_auto_failover's wait_primary).
+`failover_timeout`, as repmgrd without a witness: nobody fences the old primary, so two primaries may take writes (27.3: "you must have a mechanism
+for informing the old primary that it is no longer the primary. This is sometimes known as STONITH": left to the user).  When the old primary
+meets the newer timeline it is rewound (pg_rewind drops its branch) and follows; or never, by setting `rejoin`.  Until a standby has joined it,
+a promoted server does not wait for one (pg_auto_failover's wait_primary).
 Clients (capray/policies/driver.py) on all nodes name both hosts and want one that takes writes (target_session_attrs=read-write).
 Simplified, and why: one statement a transaction; one standby; LSNs count records; a rewind takes no time (its copying depends on the data's size);
 of synchronous_commit `off` is not offered (what it gives up is one server's own crash safety, and no cut shows that).
@@ -92,6 +93,12 @@ class PostgresSettings(Settings, frozen=True):
         return found + [
             f"{name}: {getattr(self, name)} is not accepted; it takes at least 1 microsecond" for name in TIMES + WAITS if getattr(self, name) < 1
         ]
+
+
+def look_again(silence: int, limit: int) -> int:
+    """How long until a peer that has been silent for so long is to be asked for an answer (half of the time-out), or to be hung up on (all of it)."""
+    half = (limit + 1) // 2
+    return half - silence if silence < half else limit - silence if silence < limit else half
 
 
 class Postgres(Replica):
@@ -324,13 +331,13 @@ class Postgres(Replica):
     def _check_sender(self) -> None:
         if self.state != PRIMARY:
             return
-        silence = self.now - self.heard
-        if self.streaming and silence >= self.settings.wal_sender_timeout_us:
+        silence, limit = self.now - self.heard, self.settings.wal_sender_timeout_us
+        if self.streaming and silence >= limit:
             self.close(self.peer)
             self.on_disconnected(self.peer)
-        elif self.streaming and 2 * silence >= self.settings.wal_sender_timeout_us:
+        elif self.streaming and 2 * silence >= limit:
             self.send(self.peer, Keepalive(True))
-        self.set_timer("sender", self.settings.wal_sender_timeout_us // 2)
+        self.set_timer("sender", look_again(silence, limit))
 
     # ---- the standby's side -------------------------------------------------------------------------------------------------------
     def _connect_to_primary(self) -> None:
@@ -380,13 +387,13 @@ class Postgres(Replica):
     def _check_receiver(self) -> None:
         if self.state != STANDBY:
             return
-        silence = self.now - self.heard
-        if self.asking and silence >= self.settings.wal_receiver_timeout_us:
+        silence, limit = self.now - self.heard, self.settings.wal_receiver_timeout_us
+        if self.asking and silence >= limit:
             self.close(self.peer)
             self.on_disconnected(self.peer)
         elif self.streaming:
-            self._report(reply=2 * silence >= self.settings.wal_receiver_timeout_us)
-        self.set_timer("receiver", self.settings.wal_receiver_status_interval_us)
+            self._report(reply=2 * silence >= limit)
+        self.set_timer("receiver", min(self.settings.wal_receiver_status_interval_us, look_again(silence, limit)))
 
     # ---- failover -----------------------------------------------------------------------------------------------------------------
     def _monitor(self) -> None:
