@@ -36,7 +36,7 @@ def test_a_write_is_on_its_own_disk_before_it_is_sent_so_that_no_restart_gives_i
 
 
 def test_operations_go_on_while_a_majority_is_not_faulty_and_remains_connected() -> None:
-    """ABD 1995, abstract: emulated "provided that at least a majority of the processors are not faulty and remain connected": with two of five down and
+    """ABD 1995: registers are emulated as long as a majority of the processors is not faulty and stays connected: with two of five down and
     one cut off nothing is answered, neither wrongly nor at all, until one is back."""
     link = FakeLink(Abd, 5)
     link.crash(3, host=True)

@@ -46,7 +46,7 @@ def test_only_the_server_holds_data_and_a_missing_key_reads_as_none() -> None:
 
 
 def test_a_record_is_on_disk_before_its_write_is_seen_or_answered() -> None:
-    """Gray and Reuter, 10.3: "force log at commit": the log is durable before the transaction is declared committed."""
+    """Gray and Reuter, ch. 10, force-log-at-commit: the log is durable before the transaction is declared committed."""
     link = database()
     write = link.request(0, "write", "x", "a")
     link.run_for(1_999)
@@ -69,7 +69,7 @@ def test_row_level_locks_do_not_affect_data_querying_they_block_only_writers_to_
 
 def test_the_log_alone_needs_to_be_flushed_and_what_it_holds_is_redone() -> None:
     """PostgreSQL manual 30.3 (WAL): "in the event of a crash we will be able to recover the database using the log: any changes that have not been applied to
-    the data pages can be redone from the WAL records": nothing else is on the disk."""
+    the data pages can be redone from the log records": nothing else is on the disk."""
     link = database()
     for value in range(3):
         link.wait(link.request(1, "write", "x", value))

@@ -111,7 +111,7 @@ def test_decided_but_unconfirmed_is_info_and_lands_after_the_cut() -> None:
 
 
 def test_cooperative_termination_finds_the_commit_at_another_participant() -> None:
-    """BHG 7.4: "p may be able to terminate ... if it can communicate with a process that knows the decision"; the coordinator is down."""
+    """BHG 7.4: who is uncertain learns the decision from any process that knows it; the coordinator is down."""
     link = FakeLink(WriteAll, nodes=3)
     link.request(0, "write", "x", "a")
     link.run_for(650)
@@ -126,7 +126,7 @@ def test_cooperative_termination_finds_the_commit_at_another_participant() -> No
 
 
 def test_cooperative_termination_aborts_where_someone_has_not_voted_and_that_one_never_will() -> None:
-    """BHG 7.4: "q has not yet voted: q can unilaterally decide Abort" """
+    """BHG 7.4: a process that is asked and has not voted can decide Abort by itself, and says so."""
     link = FakeLink(WriteAll, nodes=3)
     link.cut_one_way(0, 2)
     link.request(0, "write", "x", "a")
@@ -202,7 +202,7 @@ def test_concurrent_writes_of_one_key_from_everywhere_all_commit_without_deadloc
 
 
 def test_an_older_write_waits_and_a_younger_one_gives_way() -> None:
-    """Rosenkrantz, Stearns and Lewis 1978, WAIT-DIE: "if the requester is older it waits, else it dies" and restarts with its old age."""
+    """Rosenkrantz, Stearns and Lewis 1978, WAIT-DIE: a requester that is older waits, one that is younger dies, and restarts with its old age."""
     link = FakeLink(WriteAll, nodes=3)
     link.request(2, "write", "x", "old")
     link.run_for(10)
@@ -318,7 +318,7 @@ def test_ac5_once_all_failures_are_repaired_all_processes_eventually_reach_a_dec
 
 def test_a_commit_takes_four_messages_a_participant_and_an_abort_is_never_acknowledged() -> None:
     """Mohan, Lindsay and Obermarck 1986, presumed abort: a commit costs prepare, vote, commit and acknowledgement; of an abort nothing is forced to the
-    log, "subordinates do not send ACKs", and who asks later is told abort because nothing is known."""
+    log, no subordinate acknowledges it, and who asks later is told abort because nothing is known."""
     link = FakeLink(WriteAll, nodes=4)
     link.wait(link.request(0, "write", "x", "a"))
     assert [len(lines(link, f" {what}(")) for what in ("Prepare", "Vote", "Commit", "Confirm")] == [3] * 4

@@ -211,7 +211,8 @@ def test_as_a_real_etcd_did(run: str) -> None:
 
 
 def test_elections_that_never_end_count_as_longer_than_all_others() -> None:
-    """Figure 16: "with no randomness ... leader election consistently took longer than 10 seconds": such trials are not left out of a range's quantiles."""
+    """9.3: "In the absence of randomness, leader election consistently took longer than 10 seconds in our tests": such trials are not left out of a
+    range's quantiles."""
     rows = [{"label": "150-150", "leaderless_us": us} for us in (160_000, 150_000, None, None, 170_000)]
     found = {answer["measure"]: answer for answer in study.judged("150-150", rows)}
     assert [found[name]["simulated"] for name in ("p10", "median", "p90", "mean")] == [150.0, 160.0, None, None]

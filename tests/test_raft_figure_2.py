@@ -1,5 +1,5 @@
-"""Raft's figure 2 (Ongaro and Ousterhout, ATC 2014), rule by rule where tests/test_policy_etcd.py does not hold it, and etcd's "Failure modes"
-(etcd.io, operations guide), each sentence quoted."""
+"""Raft's figure 2 (Ongaro and Ousterhout, ATC 2014, extended version), rule by rule where tests/test_policy_etcd.py does not hold it, and etcd's
+"Failure modes" (etcd.io, operations guide), each sentence quoted."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def test_a_candidate_whose_time_passes_stands_for_the_next_term() -> None:
 
 # ---- leaders ------------------------------------------------------------------------------------------------------------------------------
 def test_a_new_leader_tells_everybody_at_once_and_begins_with_an_entry_of_its_own() -> None:
-    """ "Upon election: send initial empty AppendEntries RPCs (heartbeat) to each server"; section 8: "each leader commit[s] a blank no-op entry into the log
-    at the start of its term"; 5.3: "it initializes all nextIndex values to the index just after the last one in its log"."""
+    """ "Upon election: send initial empty AppendEntries RPCs (heartbeat) to each server"; section 8: "having each leader commit a blank no-op entry into the
+    log at the start of its term"; 5.3: "it initializes all nextIndex values to the index just after the last one in its log"."""
     member = alone(3)
     member.on_message(1, Append(1, 0, 0, entries(1, 1), 0))
     member.elapsed = member.timeout

@@ -52,7 +52,8 @@ def test_of_those_who_wait_as_older_the_youngest_is_next() -> None:
 
 
 def test_who_has_refused_a_write_never_votes_for_it_not_even_where_it_was_waiting() -> None:
-    """BHG 7.4: "q has not yet voted: q can unilaterally decide Abort": it tells who asked, and the coordinator, which may still wait for its vote."""
+    """BHG 7.4: a process that is asked and has not voted can decide Abort by itself: it tells who asked, and the coordinator, which may still
+    wait for its vote."""
     replica = participant(2, 4)
     replica.on_message(3, prepare(3, 30))
     replica.on_message(0, prepare(0, 0))  # older: it waits

@@ -14,7 +14,7 @@ from capray.policies.etcd.replica import Etcd
 
 
 class VoteForgotten(Etcd):
-    """A restarted member knows its term and not whom it voted for.  Violates figure 2, "persistent state on all servers: currentTerm, votedFor": it votes
+    """A restarted member knows its term and not whom it voted for.  Violates figure 2, "Persistent state on all servers", votedFor: it votes
     twice in one term, and two members lead it."""
 
     def replay(self, journal: list[Any]) -> None:
@@ -53,8 +53,8 @@ class HoardingLog(Log):
 
 
 class TruncationForgotten(Etcd):
-    """A follower keeps entries that its leader does not have.  Violates 5.3, "if an existing entry conflicts with a new one, delete the existing entry and
-    all that follow it": a deposed leader's entries are applied where others have been committed."""
+    """A follower keeps entries that its leader does not have.  Violates figure 2, "If an existing entry conflicts with a new one (same index but
+    different terms), delete the existing entry and all that follow it": a deposed leader's entries are applied where others have been committed."""
 
     def __init__(self, node: int, nodes: int, settings: Any, stream: Any) -> None:
         super().__init__(node, nodes, settings, stream)
@@ -70,8 +70,8 @@ class UnsafeNoFsync(Etcd):
 
 
 class ReadsWithoutQuorum(Etcd):
-    """A leader answers reads without asking whether it still is one.  Violates thesis 6.4, step 3, "the leader ... issues a new round of heartbeats and
-    waits for their acknowledgments from a majority"; what Jepsen found in etcd 0.4 and Consul in 2014."""
+    """A leader answers reads without asking whether it still is one.  Violates thesis 6.4, step 3, "It issues a new round of heartbeats and waits
+    for their acknowledgments from a majority of the cluster"; what Jepsen found in etcd 0.4 and Consul in 2014."""
 
     def confirm(self, reader: int, round: int) -> None:
         self.hand_back(reader, round, self.commit)
@@ -93,8 +93,9 @@ class CommitsOldTerms(Etcd):
 
 
 class LeaseTooLong(Etcd):
-    """Reads go by a lease of five election timeouts, from when the last round that a quorum confirmed was begun.  Violates thesis 6.4.1, "the leader's lease
-    would be extended to start + election timeout / clock drift bound": a leader that was cut off answers from a past that others have left."""
+    """Reads go by a lease of five election timeouts, from when the last round that a quorum confirmed was begun.  Violates thesis 6.4.1, by whose
+    figure a leader "would extend its lease to start + election timeout / clock drift bound": a leader that was cut off answers from a past that
+    others have left."""
 
     LEASE = 5  # election timeouts; with 1 it is sound wherever clocks run alike
 
@@ -143,8 +144,8 @@ class ReadsBeforeApplied(Etcd):
 
 
 class CommitsWhatItHas(Etcd):
-    """A heartbeat's commit index counts for whatever the follower's log holds there.  Violates 5.3 ("the highest log entry known to be replicated": etcd sends
-    min(commit, match)): a follower applies entries of a deposed leader."""
+    """A heartbeat's commit index counts for whatever the follower's log holds there.  Violates figure 2 (matchIndex, "index of highest log entry known to be
+    replicated on server": etcd sends min(commit, match)): a follower applies entries of a deposed leader."""
 
     def beat_with(self, reader: int, round: int) -> None:
         for peer in self.peers:
@@ -155,8 +156,8 @@ class CommitsWhatItHas(Etcd):
 
 
 class AnswersWhenAppended(Etcd):
-    """The leader answers a write when it has appended it.  Violates 5.3, "when the entry has been safely replicated, the leader applies the entry to its state
-    machine and returns the result": a leader that is cut off acknowledges what nobody will commit."""
+    """The leader answers a write when it has appended it.  Violates 5.3, "When the entry has been safely replicated ..., the leader applies the entry to
+    its state machine and returns the result of that execution to the client": a leader that is cut off acknowledges what nobody will commit."""
 
     def lead_append(self, entry: Entry) -> None:
         super().lead_append(entry)
@@ -166,7 +167,7 @@ class AnswersWhenAppended(Etcd):
 
 class CountsItselfAtOnce(Etcd):
     """The leader counts itself before its own disk has the entry.  Violates thesis 10.2.1 ("the leader may even commit an entry before it has been written to
-    its own disk, if a majority of followers have"; otherwise its own disk counts): a committed entry is on one disk alone."""
+    its own disk, if a majority of followers have written it to their disks"; otherwise its own disk counts): a committed entry is on one disk alone."""
 
     def lead_append(self, entry: Entry) -> None:
         super().lead_append(entry)
@@ -229,7 +230,7 @@ class HearsOldTerms(Etcd):
 
 
 class CountsOldAnswers(Etcd):
-    """Any heartbeat's answer confirms the newest read, also one given before the read came.  Violates thesis 6.4, step 3, "issues a NEW round of heartbeats and
+    """Any heartbeat's answer confirms the newest read, also one given before the read came.  Violates thesis 6.4, step 3, "issues a new round of heartbeats and
     waits for their acknowledgments": answers that a cut held back confirm a leader that others have replaced."""
 
     def on_heartbeat_response(self, src: int, message: HeartbeatResponse) -> None:

@@ -1,4 +1,4 @@
-"""Raft's log (Ongaro and Ousterhout, ATC 2014, sections 5.3, 5.4 and 7), as etcd-io/raft keeps it.
+"""Raft's log (Ongaro and Ousterhout, ATC 2014, extended version, sections 5.3, 5.4 and 7), as etcd-io/raft keeps it.
 
 Decides: whether two logs agree at a place, what is cut off, which log is more up to date, what compaction leaves.  May not know: messages,
 quorums, disks.  Indices count from 1; entry i of the log is `entries[i - offset - 1]`; `offset` is the index of the last compacted entry.
@@ -54,7 +54,8 @@ class Log:
 
     def merge(self, index: int, entries: Sequence[Entry]) -> int:
         """Take over what follows `index`, where the logs agree: skip what is here already, cut off from the first conflict on.  Returns how many
-        entries were taken ("if an existing entry conflicts with a new one, delete the existing entry and all that follow it")."""
+        entries were taken (figure 2: "If an existing entry conflicts with a new one (same index but different terms), delete the existing entry and all
+        that follow it")."""
         for skipped, entry in enumerate(entries):
             if self.term(index + skipped + 1) != entry.term:
                 self.truncate(index + skipped)

@@ -1,4 +1,4 @@
-"""Raft in mid-life, for measuring elections: Ongaro and Ousterhout, ATC 2014, 9.3 and figure 16; Ongaro's thesis, 9.2 to 9.4.
+"""Raft in mid-life, for measuring elections: Ongaro and Ousterhout, ATC 2014, extended version, 9.3 and figure 16; Ongaro's thesis, 9.2 to 9.4.
 
 Decides: what five servers hold when a trial begins; from then on they are capray.policies.etcd.replica's members and nothing else.
 Node 0 leads term 1.  It has appended a second entry that some of its followers lack, so that they cannot win ("servers in each trial had
