@@ -97,7 +97,8 @@ class Info(Message, frozen=True):
 
 
 class InfoReply(Message, frozen=True):
-    """What a Sentinel reads of INFO: role and primary (-1: it is one), the link to it, and what selection goes by."""
+    """What a Sentinel reads of INFO: role and primary (-1: it is one), the link to it (`link_down_us` below 0: there never was one), and what selection
+    goes by."""
 
     size: ClassVar[int] = 3000
     master: int

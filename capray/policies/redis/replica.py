@@ -195,7 +195,7 @@ class Redis(Replica):
             InfoReply(
                 server.master,
                 up,
-                0 if up else max(1, self.now - server.link_down_at),
+                0 if up else server.link_down_us(),
                 priorities[self.node] if priorities else 100,
                 server.offset,
                 self.runid,

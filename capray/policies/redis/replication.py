@@ -8,7 +8,8 @@ PSYNC: a replica goes on from its offset where the primary's replication id, or 
 replica's, and the backlog reaches back so far; else it takes the whole data set and drops its own.
 A promoted replica begins a new id; whoever wrote on under the old one has a branch, which a full resynchronisation discards.
 Simplified, and why: an offset counts writes and pings, not bytes (nothing depends on their length); loading a data set takes no time beyond
-`repl_diskless_sync_delay` (the data of a trial is a few keys).
+`repl_diskless_sync_delay` (the data of a trial is a few keys); the newlines that keep a replica from timing out while it waits for it are left out, so that
+`repl_timeout` has to be longer.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Server:
         self.link = ONLINE  # a replica's to its primary
         self.stalled = False  # it waits for a retransmission
         self.heard = 0  # its primary
-        self.link_down_at = 0
+        self.link_down_at: int | None = None
         self.syn = Syn(paths.owner)
         self.kept: dict[int, Syn] = {}  # by peer: a connection whose path was given up
         self.knows_nothing = False  # restarted without an RDB file: PSYNC ? -1
@@ -71,6 +72,11 @@ class Server:
     def offset(self) -> int:
         """How far this server is."""
         return self.base + len(self.log)
+
+    def link_down_us(self) -> int:
+        """master_link_down_since_seconds of INFO, of a link that is down: -1 s since a process began, or was a primary ("Never connected, repl is down since
+        EVER")."""
+        return -SECOND_US if self.link_down_at is None else max(1, self.owner.now - self.link_down_at)
 
     # ---- a process's life ---------------------------------------------------------------------------------------------------------
     def boot(self) -> None:
@@ -101,7 +107,8 @@ class Server:
         for row in self.rows.values():
             self.owner.applied(row[3], row[4], row[:3])
         self.knows_nothing = self.settings.appendonly != "no" or not any(record[0] == "rdb" for record in journal)
-        self.saved_at = self.link_down_at = self.owner.now
+        self.saved_at = self.owner.now
+        self.link_down_at = None
         self.link = CONNECT
         if self.master == NOBODY:
             self._new_id()
@@ -221,15 +228,17 @@ class Server:
         if message.master == self.master:
             return
         owner = self.owner
+        linked = self.master != NOBODY and self.link == ONLINE
         if NOBODY in (self.master, message.master):
             owner.role("leader" if message.master == NOBODY else "follower")
         self.master = message.master
         if self.master == NOBODY:
+            self.link_down_at = None
             self._detach_all()
             self._new_id()
             self._persist_lineage()
         else:
-            if self.link == ONLINE:
+            if linked:
                 self.link_down_at = owner.now
             self.stalled = False
             self._connect()

@@ -10,7 +10,9 @@ A replica that reports to be a primary is told to follow ("+convert-to-slave") w
 seen again.  One that follows another primary ("+fix-slave-config") after failover-timeout.
 TILT: where the timer sees the clock jump, or itself held for 2 s, it acts on nothing for 30 s.
 Simplified, and why: no discovery (a trial begins with a settled cluster, as the measured runs did), no scripts, no authentication.
-A Redis relays only hellos that bring news: others change nothing at a Sentinel, and would be most of all messages.
+A Redis relays only hellos that bring news: others change nothing at a Sentinel, and would be most of all messages.  What is not answered is asked
+again after 1 s (INFO) or half a second (is-master-down-by-addr), and not while its link is being dialled: sentinel.c asks at each tick, and all of
+that arrives together.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class Sentinel:
         self.o_down_since = NEVER
         self.failover = self.FAILOVER(self)
         self.tilt_since = NEVER
+        self.told = False  # some other Sentinel's word may still count
         self.previous = 0
         self.order = self._shuffled(owner)
 
@@ -151,6 +154,8 @@ class Sentinel:
         self.failover.step(now)
         if master.s_down:
             self.ask_others(now)
+        elif self.told:
+            self._forget_old_answers(now)
 
     def _look_after(self, each: Watched, now: int, acts: bool) -> None:
         """sentinelHandleRedisInstance(): link, commands, subjective state."""
@@ -204,15 +209,23 @@ class Sentinel:
     def ask_others(self, now: int, forced: bool = False) -> None:
         """sentinelAskMasterStateToOtherSentinels()."""
         candidate = self.owner.node if self.failover.state != NONE else NOBODY
+        self._forget_old_answers(now)
         for each in self.sentinels:
-            if now - each.answered_at > 5 * ASK_PERIOD_US:
-                each.says_down = False
-                each.leader = NOBODY
             recent = now - each.answered_at < ASK_PERIOD_US or now - each.asked_at < ASK_PERIOD_US // 2
             if each.disconnected or (recent and not forced):
                 continue
             each.asked_at = now
             each.post(IsMasterDown(self.master, self.current_epoch, candidate))
+
+    def _forget_old_answers(self, now: int) -> None:
+        """"If the master state from other sentinel is too old, we clear it": also where this Sentinel hears the primary, and asks nobody."""
+        self.told = False
+        for each in self.sentinels:
+            if now - each.answered_at > 5 * ASK_PERIOD_US:
+                each.says_down = False
+                each.leader = NOBODY
+            else:
+                self.told = True
 
     def on_is_master_down(self, src: int, message: IsMasterDown) -> None:
         """Another Sentinel asks, and may want a vote."""
@@ -229,6 +242,7 @@ class Sentinel:
         each = self.sentinel_of[src]
         each.answered_at = self.owner.now
         each.says_down = message.down
+        self.told = True
         if message.leader != NOBODY:
             each.leader, each.leader_epoch = message.leader, message.epoch
 
@@ -285,8 +299,9 @@ class Sentinel:
             each.role_since = now
         if message.master != each.master:
             each.master, each.master_since = message.master, now
-        each.link_up, each.link_down_us = message.link_up, message.link_down_us
-        each.priority, each.offset, each.runid = message.priority, message.offset, message.runid
+        each.link_up, each.link_down_us, each.runid = message.link_up, message.link_down_us, message.runid
+        if message.master != NOBODY:  # slave_priority and slave_repl_offset: a primary's own are not read
+            each.priority, each.offset = message.priority, message.offset
         if src == self.master or now - self.tilt_since <= TILT_PERIOD_US:
             return
         if each.master == NOBODY:
