@@ -48,7 +48,8 @@ def test_replicas_ping_the_master_every_second_acknowledging_the_amount_processe
 
 def test_one_background_save_serves_all_concurrent_synchronization_requests_and_queries_go_on() -> None:
     """Replication: "If the master receives multiple concurrent replica synchronization requests, it performs a single background save in to serve all of
-    them"; "the master will continue to handle queries when one or more replicas perform the initial synchronization.\""""
+    them"; "the master will continue to handle queries when one or more replicas perform the initial synchronization or a partial
+    resynchronization.\""""
     link = cluster(3, repl_backlog_size=100)
     link.run_for(S)
     for node in (1, 2):
@@ -157,7 +158,8 @@ def test_appendfsync_everysec_may_lose_1_second_of_data() -> None:
 
 def test_snapshotting_is_not_very_durable() -> None:
     """Persistence: "If your computer running Redis stops, your power line fails, or you accidentally kill -9 your instance, the latest data written to Redis
-    will be lost": all of it before the first save point; redis.conf: "After 300 seconds (5 minutes) if at least 100 keys changed.\""""
+    will be lost": all of it before the first save point; redis.conf: "After 300 seconds (5 minutes) if at least 100 changes were
+    performed"."""
     assert written("no", 5_000, 200 * S, False) == (0, None)
     assert written("no", 5_000, 301 * S, True, writes=98) == (0, None) and written("no", 5_000, 301 * S, True, writes=100) == (0, "last")
 
@@ -199,8 +201,8 @@ def test_a_replica_restarted_from_its_rdb_file_resynchronizes_partially_and_from
 
 
 def test_the_configuration_is_rewritten_when_a_replica_is_promoted() -> None:
-    """Sentinel, "Configuring Sentinel": it "is also rewritten every time a replica is promoted to master"; sentinel.c sends CONFIG REWRITE with REPLICAOF, so
-    that who was promoted wakes as a primary."""
+    """sentinelSendSlaveOf: "we send a transaction performing the following tasks: 1) Reconfigure the instance according to the specified host/port params. 2)
+    Rewrite the configuration": so that who was promoted wakes as a primary."""
     link = cluster(3, down_after_us=1000 * S)
     link.run_for(S)
     say(link, 0, 1, ReplicaOf(NOBODY))
@@ -208,6 +210,22 @@ def test_the_configuration_is_rewritten_when_a_replica_is_promoted() -> None:
     link.crash(1, host=True)
     link.restart(1)
     assert link.replica(1).server.master == NOBODY
+
+
+def test_a_sentinels_configuration_is_rewritten_when_it_has_promoted_a_replica() -> None:
+    """Sentinel, "Configuring Sentinel": "The configuration is also rewritten every time a replica is promoted to master during a failover": who led it and
+    loses power at once wakes with the new primary."""
+    link = cluster()
+    link.run_for(S)
+    link.crash(0, host=True)
+    led: list[int] = []
+    while not led and link.now < 20 * S:
+        link.run_for(10_000)
+        led = [node for node in range(1, 5) if link.replica(node).sentinel.failover.state == RECONF]
+    new = link.replica(led[0]).sentinel.failover.promoted
+    link.crash(led[0], host=True)
+    link.restart(led[0])
+    assert (link.replica(led[0]).sentinel.master, link.replica(led[0]).sentinel.config_epoch) == (new, 1)
 
 
 # ---- Sentinel: down, subjectively and objectively --------------------------------------------------------------------------------------
@@ -266,7 +284,7 @@ def test_a_logical_master_that_advertises_itself_as_a_replica_is_considered_to_b
 
 def test_a_sentinel_pings_each_second_asks_info_each_ten_and_publishes_its_hello_each_two() -> None:
     """Sentinel, "Sentinels and replicas auto discovery": "Every Sentinel publishes a message to every monitored master and replica Pub/Sub channel
-    __sentinel__:hello, every two seconds"; sentinel.c: SENTINEL_PING_PERIOD 1 s, SENTINEL_INFO_PERIOD 10 s.  Each to a tick of 52 to 100 ms."""
+    __sentinel__:hello, every two seconds"; sentinel.c: sentinel_ping_period 1 s, sentinel_info_period 10 s.  Each to a tick of 52 to 100 ms."""
     link = cluster(3)
     link.run_for(41 * S)
     for peer in (1, 2):
@@ -288,7 +306,8 @@ def test_above_the_majority_the_quorum_is_also_what_must_authorize(quorum: int, 
 
 
 def test_of_two_sentinels_the_one_left_can_not_authorize_a_failover() -> None:
-    """Sentinel, example 1, "just two Sentinels, DON'T DO THIS": "The Sentinel running in the other box S2 will not be able to authorize a failover.\""""
+    """Sentinel, example 1, "just two Sentinels, DON'T DO THIS": "The Sentinel running in the other box S2 will not be able to authorize a failover, so the
+    system will become not available.\""""
     for nodes, fails_over in ((2, False), (3, True)):
         link = cluster(nodes, quorum=1)
         link.run_for(S)
@@ -299,7 +318,7 @@ def test_of_two_sentinels_the_one_left_can_not_authorize_a_failover() -> None:
 
 def test_a_sentinel_that_voted_another_waits_two_times_failover_timeout() -> None:
     """Sentinel, "Configuration epochs": "if a Sentinel voted another Sentinel for the failover of a given master, it will wait some time to try to failover
-    the same master again. This delay is the 2 * failover-timeout.\""""
+    the same master again. This delay is the 2 * failover-timeout you can configure in sentinel.conf.\""""
     link = cluster(3, failover_timeout_us=10 * S)
     link.run_for(S)
     failover = link.replica(2).sentinel.failover
@@ -371,8 +390,8 @@ def test_a_replica_in_sdown_state_is_not_selected_to_be_promoted() -> None:
 
 
 def test_a_replica_disconnected_for_ten_times_down_after_and_the_time_of_sdown_is_disregarded() -> None:
-    """Sentinel, "Replica selection and priority": "a replica whose the INFO output suggests it has been disconnected from the master for more than
-    (down-after-milliseconds * 10) + milliseconds_since_master_is_in_SDOWN_state is considered to be unreliable and is disregarded entirely.\""""
+    """Sentinel, "Replica selection and priority": "a replica whose the INFO output suggests it has been disconnected from the master for more than:
+    (down-after-milliseconds * 10) + milliseconds_since_master_is_in_SDOWN_state Is considered to be unreliable and is disregarded entirely.\""""
     for seconds, chosen in ((9, [1]), (15, [])):
         link = cluster(3, down_after_us=S, replica_priorities=(100, 1, 0), repl_timeout_us=S // 2, repl_ping_replica_period_us=S)
         link.run_for(S)
@@ -403,8 +422,8 @@ def test_a_replica_partitioned_away_is_reconfigured_once_reachable_after_exactly
 
 
 def test_a_replica_connected_to_a_wrong_master_is_set_right_once_that_was_observed_for_some_time() -> None:
-    """Sentinel: "Replicas connected to a wrong master, will be reconfigured to replicate with the right master.  For Sentinels to reconfigure replicas, the wrong
-    configuration must be observed for some time, that is greater than the period used to broadcast new configurations"."""
+    """Sentinel: "Replicas connected to a wrong master, will be reconfigured to replicate with the right master.  For Sentinels to reconfigure replicas, the
+    wrong configuration must be observed for some time, that is greater than the period used to broadcast new configurations"."""
     link = cluster(5, failover_timeout_us=20 * S)
     link.run_for(S)
     say(link, 3, 2, ReplicaOf(3))  # an operator's mistake
@@ -432,7 +451,8 @@ def test_a_replica_of_priority_zero_is_reconfigured_after_a_failover_too_it_only
 
 
 def test_sentinel_works_even_if_not_all_the_sentinel_processes_are_working() -> None:
-    """Sentinel, "Sentinel as a distributed system": "Sentinel works even if not all the Sentinel processes are working"; and with a minority of them it does not."""
+    """Sentinel, "Sentinel as a distributed system": "Sentinel works even if not all the Sentinel processes are working"; and with a minority of them it does
+    not."""
     for down, working in (((0, 4), True), ((0, 3, 4), False)):
         link = cluster(5, down_after_us=S, quorum=2)
         link.run_for(S)
@@ -444,7 +464,7 @@ def test_sentinel_works_even_if_not_all_the_sentinel_processes_are_working() -> 
 
 # ---- Sentinel: TILT -----------------------------------------------------------------------------------------------------------------------
 def test_in_tilt_mode_a_sentinel_replies_negatively_and_after_thirty_seconds_no_more() -> None:
-    """Sentinel, "TILT Mode": "It starts to reply negatively to SENTINEL is-master-down-by-addr requests as the ability to detect a failure is no longer
+    """Sentinel, "TILT mode": "It starts to reply negatively to SENTINEL is-master-down-by-addr requests as the ability to detect a failure is no longer
     trusted"; "If everything appears to be normal for 30 second, the TILT mode is exited.\""""
     link = cluster(3, replica_priorities=(0, 0, 0))
     link.run_for(S)

@@ -73,7 +73,7 @@ def test_a_write_is_answered_before_any_replica_has_it() -> None:
 
 
 def test_every_client_reads_and_writes_at_the_primary_that_its_own_sentinel_names() -> None:
-    """Guidelines for Redis clients with Sentinel support: "SENTINEL get-master-addr-by-name"."""
+    """Sentinel client spec, step 2: "SENTINEL get-master-addr-by-name"."""
     link = cluster()
     assert [ask(link, node, "write", value=node + 1)[0] for node in range(5)] == ["ok"] * 5
     assert [ask(link, node, "read")[1] for node in range(5)] == [5] * 5
@@ -120,8 +120,8 @@ def test_when_the_backlog_does_not_reach_back_it_is_a_full_resynchronisation() -
 
 
 def test_a_full_resynchronisation_of_five_seconds_delay_begins_after_four_to_six() -> None:
-    """replication.c 7.0, shouldStartChildReplication(): whole seconds, looked at once a second.  69 of them in our own runs of Redis 7.0.15: 4.06 to 5.79 s, mean
-    4.97."""
+    """replication.c 7.0, shouldStartChildReplication(): whole seconds, looked at once a second.  69 of them in our own runs of Redis 7.0.15: 4.06 to 5.79 s,
+    mean 4.97."""
     waits = []
     for seed in range(12):
         link = cluster(2, seed=seed, repl_backlog_size=100)
@@ -252,7 +252,7 @@ def test_split_brain_the_majority_fails_over_and_the_deposed_primary_loses_its_w
 
 
 def test_a_client_that_is_sent_to_a_new_primary_dials_it_itself_though_its_nodes_sentinel_has_given_the_path_up() -> None:
-    """Sentinel clients, step 3: "Once the client discovered the address of the master instance, it should attempt a connection with the master"."""
+    """Sentinel client spec, step 3: "Once the client discovered the address of the master instance, it should attempt a connection with the master"."""
     link = cluster()
     split(link)
     [(new, _)] = became(link, "leader", 10 * S)
@@ -279,8 +279,8 @@ def test_where_the_primary_is_with_the_majority_nothing_fails_over() -> None:
 
 
 def test_the_quorum_detects_and_only_a_majority_authorises() -> None:
-    """Sentinel: "The quorum is only used to detect the failure. In order to actually perform a failover, one of the Sentinels need to be elected
-    leader ... This only happens with the vote of the majority of the Sentinel processes"."""
+    """Sentinel, "Configuring Sentinel": "the quorum is only used to detect the failure. In order to actually perform a failover, one of the Sentinels need to
+    be elected leader ... This only happens with the vote of the majority of the Sentinel processes"."""
     link = cluster(quorum=2)
     link.run_for(10 * S)
     link.cut([[3, 4]])
@@ -291,8 +291,8 @@ def test_the_quorum_detects_and_only_a_majority_authorises() -> None:
 
 
 def test_one_sentinel_that_sees_nothing_does_not_make_the_primary_objectively_down() -> None:
-    """Sentinel: "An ODOWN condition is reached when enough Sentinels (at least the number configured as the quorum parameter of the monitored
-    master) have an SDOWN condition"."""
+    """Sentinel: the ODOWN condition "is reached when enough Sentinels (at least the number configured as the quorum parameter of the monitored master)
+    have an SDOWN condition, and get feedback from other Sentinels"."""
     link = cluster()
     link.run_for(10 * S)
     link.cut_one_way(4, 0)
@@ -329,8 +329,8 @@ def test_who_is_elected_against_counting() -> None:
     [((100, 100, 100, 50, 100), 4, 3), ((), 4, 4), ((100, 0, 0, 0, 9), 2, 4), ((), 0, None)],
 )
 def test_a_replica_is_selected_by_priority_then_offset_then_run_id(priorities: tuple[int, ...], ahead: int, chosen: int | None) -> None:
-    """Sentinel, "Replica selection and priority": priority ("a lower priority will be preferred"), then "the replica that received more data", then
-    "the replica with the lexicographically smaller run ID"; sentinel.c: priority zero is discarded."""
+    """Sentinel, "Replica selection and priority": priority ("A lower priority will be preferred"), then "the replica that received more data from the
+    master", then "the replica with the lexicographically smaller run ID"; sentinel.c: priority zero is discarded."""
     link = cluster(replica_priorities=priorities)
     link.run_for(10 * S)
     if ahead:
@@ -422,7 +422,7 @@ def test_redis_2_6_waits_before_it_fails_over() -> None:
 
 
 def test_a_sentinel_whose_clock_jumps_acts_on_nothing_for_thirty_seconds() -> None:
-    """Sentinel, "TILT Mode": "the Sentinel will continue to monitor everything, but: It stops acting at all"."""
+    """Sentinel, "TILT mode": "the Sentinel will continue to monitor everything, but: It stops acting at all"."""
     link = cluster()
     link.run_for(10 * S)
     for node in (2, 3, 4):

@@ -1,5 +1,5 @@
-"""ZooKeeper: each test a sentence of its papers, its guides or its source (quoted), told over the fake link; at the end the measured runs, on the
-engine, and the broken variants."""
+"""ZooKeeper: each test a sentence of its guides, its source or ATC 2010 (quoted), or of DSN 2011 (in our words), told over the fake link; at the end the
+measured runs, on the engine, and the broken variants."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def test_an_ensemble_of_three_starts_in_a_finalise_wait_and_a_few_round_trips() 
     ],
 )
 def test_votes_are_compared_by_epoch_then_zxid_then_server(ours: tuple[int, int, int], theirs: tuple[int, int, int], changes: bool) -> None:
-    """totalOrderPredicate: "New epoch is higher; new epoch is the same as current epoch, but new zxid is higher; ... but server id is higher"."""
+    """totalOrderPredicate: "New epoch is higher"; "New epoch is the same as current epoch, but new zxid is higher"; "New epoch is the same as current epoch,
+    new zxid is the same as current zxid, but server id is higher"."""
     server = alone(5)
     server.current = ours[0]
     server.db.floor = ours[1]
@@ -175,7 +176,7 @@ def test_a_restarted_server_rejoins_without_an_election() -> None:
 
 
 def test_the_last_vote_is_sent_again_on_a_new_connection() -> None:
-    """QuorumCnxManager.SendWorker: "send the last message to ensure that the last message was received by the peer"."""
+    """QuorumCnxManager.SendWorker: "send the lastMessage to ensure that the last message was received by the peer"."""
     server = alone()
     server.on_start()
     server.on_disconnected(1)  # was up: dialled at once
@@ -188,8 +189,8 @@ def test_the_last_vote_is_sent_again_on_a_new_connection() -> None:
 
 
 def test_votes_are_retransmitted_with_a_doubling_time_out_whichever_side_hung_up() -> None:
-    """Of real servers 3.8.0, a leader whose sending alone was cut for 20 s, and whose followers hung up, came back as late as one that was isolated: 12.9
-    to 13.4 s after it began to look, when TCP retransmitted its vote for the sixth time (.204, .612, ... 12.85 s, each pause as late as a kernel's timer is)."""
+    """Of real servers 3.8.0, a leader whose sending alone was cut for 20 s, and whose followers hung up, came back as late as one that was isolated: 12.9 to
+    13.4 s after it began to look, when TCP retransmitted its vote for the sixth time (.204, .612, ... 12.85 s, each pause as late as a kernel's timer is)."""
     server = alone()
     server.on_start()
     taken(server)
@@ -207,7 +208,7 @@ def test_votes_are_retransmitted_with_a_doubling_time_out_whichever_side_hung_up
 
 # ---- discovery and synchronisation ---------------------------------------------------------------------------------------------------
 def test_a_new_epoch_is_above_every_epoch_that_a_quorum_has_accepted() -> None:
-    """DSN 2011: "the prospective leader ... makes an epoch number e' such that e' is later than any e received in a CEPOCH message"."""
+    """DSN 2011, phase 1: the epoch e' that a prospective leader proposes is later than any e that a quorum of followers sent it in CEPOCH(e)."""
     server = alone()
     server.accepted = 4
     server.elected(0)
@@ -230,7 +231,7 @@ def test_a_follower_that_is_ahead_of_the_leader_is_turned_away() -> None:
 
 
 def test_an_epoch_is_accepted_once_even_across_a_crash() -> None:
-    """DSN 2011: "if f.p < e' then f.p <- e'" and it acknowledges; f.p is in stable storage."""
+    """DSN 2011, phase 1: a follower whose f.p is below e' makes it e' and acknowledges NEWEPOCH(e'); f.p is in stable storage."""
     link = ensemble()
     link.crash(2)
     link.run_for(2 * SECOND)
@@ -281,8 +282,8 @@ def test_how_a_learner_is_synchronised(leader: list[tuple[int, int]], peer: tupl
 
 @pytest.mark.parametrize(("on_disk", "restarted", "plan"), [(True, False, Diff), (True, True, Snap), (False, False, Snap)])
 def test_a_learner_far_behind_is_read_the_newest_log_file(on_disk: bool, restarted: bool, plan: type[Any]) -> None:
-    """LearnerHandler: "Use txnlog and committedLog to sync"; a process's own file is not counted against snapshotSizeFactor, one before it is too large.  (A
-    real server 3.8.0 that was away for 60 s, and 1783 transactions, got DIFF.)"""
+    """LearnerHandler.syncFollower: "Use txnlog and committedLog to sync"; a process's own file is not counted against snapshotSizeFactor, one before it is too
+    large.  (A real server 3.8.0 that was away for 60 s, and 1783 transactions, got DIFF.)"""
     leader = database([], 500, on_disk)
     if restarted:
         leader.recover(history(*((1, i) for i in range(1, 1001))))
@@ -297,7 +298,8 @@ def test_a_learner_far_behind_is_read_the_newest_log_file(on_disk: bool, restart
 @given(common=st.integers(0, 8), leader_more=st.integers(0, 12), peer_more=st.integers(0, 4), jump=st.booleans(), keep=st.integers(1, 10),
        on_disk=st.booleans())
 def test_after_any_plan_the_learner_has_the_leaders_tree(common: int, leader_more: int, peer_more: int, jump: bool, keep: int, on_disk: bool) -> None:
-    """"the follower ... accepts all transactions": whatever it had, its tree is then the leader's (property, against replaying the whole log)."""
+    """DSN 2011, phase 2: a follower accepts all transactions of the initial history: whatever it had, its tree is then the leader's (property, against
+    replaying the whole log)."""
     shared = [(1, count + 1) for count in range(common)]
     epoch, first = (2, 1) if jump else (1, common + 1)
     log = history(*shared, *[(epoch, first + i) for i in range(leader_more)])
@@ -370,7 +372,8 @@ def test_a_learner_that_joins_gets_what_is_outstanding_and_its_acknowledgements_
 
 # ---- broadcast -----------------------------------------------------------------------------------------------------------------------
 def test_a_write_at_a_follower_as_a_transcript() -> None:
-    """ATC 2010, 4.2: "a simple majority quorum"; a follower forwards an update, and answers when it has applied the commit."""
+    """ATC 2010, 4.2: "All requests that update ZooKeeper state are forwarded to the leader"; "The server that receives the client request responds to the
+    client when it delivers the corresponding state change. Zab uses by default simple majority quorums to decide on a proposal"."""
     link = ensemble()
     start = len(link.log)
     link.wait(link.request(0, "write", "x", "a"))
@@ -388,7 +391,8 @@ def test_a_write_at_a_follower_as_a_transcript() -> None:
 
 
 def test_a_write_is_on_a_quorum_of_disks_before_it_is_answered() -> None:
-    """ATC 2010, 4.1: "we force writes to be on the disk media before they are applied"; so a crash of every host loses nothing acknowledged."""
+    """ATC 2010, 4: "we force writes to be on the disk media before they are applied to the in-memory database"; so a crash of every host loses nothing
+    acknowledged."""
     link = ensemble(sync_us=20_000)
     write = link.request(2, "write", "x", "a")
     link.run_for(20_000)
@@ -403,7 +407,7 @@ def test_a_write_is_on_a_quorum_of_disks_before_it_is_answered() -> None:
 
 
 def test_every_server_applies_the_same_writes_in_the_same_order() -> None:
-    """DSN 2011, "total order: if some process delivers a before b, then any process that delivers b must also deliver a before b"."""
+    """DSN 2011, total order: if some process delivers a before b, then any process that delivers b must also deliver a, and deliver a before b."""
     link = ensemble(5)
     for number in range(100):
         link.request(number % 5, "write", f"k{number % 3}", number)
@@ -506,7 +510,7 @@ def test_a_learner_that_answers_pings_but_acknowledges_nothing_is_dropped() -> N
 
 @pytest.mark.parametrize("jump_us", [-30 * SECOND, 30 * SECOND])
 def test_a_clock_that_is_set_disturbs_nothing(jump_us: int) -> None:
-    """Time.currentElapsedTime: "the elapsed time ... not affected by any changes to the system time" (ZOOKEEPER-1366)."""
+    """Time.currentElapsedTime: "uses elapsed time from an arbitrary epoch more like System.nanoTime()" (ZOOKEEPER-1366)."""
     link = ensemble(3)
     link.run(10_202_000)  # just before the leader looks at its learners' sockets
     for node in (0, 2):
@@ -534,7 +538,8 @@ def test_a_local_read_may_be_stale_and_a_sync_before_it_asks_the_leader() -> Non
 
 
 def test_sync_and_read_sees_what_was_committed_before() -> None:
-    """Programmer's Guide: "sync() ... and then performs its read"."""
+    """Programmer's Guide: "Client B should call the sync() method from the ZooKeeper API method before it performs its read"; ATC 2010, 4.4: "To guarantee that
+    a given read operation returns the latest updated value, a client calls sync followed by the read operation"."""
     link = ensemble(3, read_mode="sync")
     for number in range(20):
         link.wait(link.request(1, "write", "x", number))
@@ -559,7 +564,8 @@ def test_on_a_shared_session_a_stuck_write_blocks_the_reads_behind_it() -> None:
 
 
 def test_when_a_server_stops_serving_a_pending_write_is_unknown_and_a_pending_read_has_failed() -> None:
-    """Programmer's Guide, CONNECTIONLOSS: "the operation may or may not have been executed"."""
+    """Programmer's Guide, connectionloss: "The ZooKeeper client disconnects from a server when there are pending operations to that server"; FAQ: "It doesn't
+    necessarily mean that the request failed"."""
     link = ensemble(3, sessions="shared")
     link.cut([[0], [1, 2]])
     write, read = link.request(0, "write", "x", "a"), link.request(0, "read", "x")
@@ -569,7 +575,7 @@ def test_when_a_server_stops_serving_a_pending_write_is_unknown_and_a_pending_re
 
 
 def test_before_the_first_connection_a_request_waits_and_after_it_is_refused() -> None:
-    """kazoo's start() blocks until connected; the measured clients: "ops while not CONNECTED fail at once"."""
+    """kazoo's start() blocks until connected; the measured clients (real_servers/index.json): "ops while not CONNECTED fail at once"."""
     link = FakeLink(ZooKeeper, 3)
     early = link.request(0, "write", "x", "a")
     assert 200_000 < link.wait(early).at < 600_000 and link.replies[early].outcome == "ok"
@@ -581,8 +587,8 @@ def test_before_the_first_connection_a_request_waits_and_after_it_is_refused() -
 
 
 def test_a_session_unheard_of_for_its_time_out_is_closed_and_its_client_opens_another() -> None:
-    """Programmer's Guide: "the cluster will expire the session if it does not hear from the client within the session timeout ... [the client]
-    will not be notified of the session expiration until the client is reconnected to the cluster"."""
+    """Programmer's Guide, "ZooKeeper Sessions": "Expirations happens when the cluster does not hear from the client within the specified session timeout
+    period"; the client "will not be notified of the session expiration until/unless it is able to re-establish a connection to the cluster"."""
     link = ensemble(3, session_timeout_us=4 * SECOND)
     before = link.replica(0).clients.live()
     link.cut([[0], [1, 2]])

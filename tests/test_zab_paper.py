@@ -1,5 +1,5 @@
-"""Zab (Junqueira, Reed and Serafini, DSN 2011, section IV) step by step, and sentences of ZooKeeper 3.8's Internals, Administrator's and Programmer's
-Guide, where tests/test_policy_zookeeper.py does not hold them; each quoted."""
+"""Zab (Junqueira, Reed and Serafini, DSN 2011, section IV) step by step, in our words, and sentences of ZooKeeper 3.8's Internals, Administrator's and
+Programmer's Guide and source, quoted, where tests/test_policy_zookeeper.py does not hold them."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def write(server: ZooKeeper, src: int, value: str) -> None:
 # ---- phase 1: discovery ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("accepted", "epoch", "answer"), [(3, 5, (4, 5)), (5, 5, (-1, 5)), (6, 5, None)])
 def test_a_follower_accepts_an_epoch_that_is_not_older_than_one_it_has_accepted(accepted: int, epoch: int, answer: tuple[int, int] | None) -> None:
-    """Step f.1.2.1: "if F.p < e', then make F.p <- e' and acknowledge".  Learner.registerWithLeader: an equal one is acknowledged with -1, since
-    "we have already acked this epoch so we can't call it an ack again"; an older one: "Leaders epoch, {} is less than accepted epoch"."""
+    """Phase 1, follower: it acknowledges NEWEPOCH(e') where f.p < e', and makes f.p e'.  Learner.registerWithLeader: an equal one is acknowledged with -1:
+    "since we have already acked an epoch equal to the leaders, we cannot ack again"; an older one: "Leaders epoch, " ... " is less than accepted epoch, "."""
     server = alone(3)
     server.on_start()
     server.accepted, server.current = accepted, 4
@@ -97,8 +97,8 @@ def test_a_follower_accepts_an_epoch_that_is_not_older_than_one_it_has_accepted(
 
 # ---- phase 2: synchronisation ----------------------------------------------------------------------------------------------------------
 def test_a_leader_becomes_active_when_a_quorum_is_in_step() -> None:
-    """Internals, Leader Activation: "A leader becomes active only when a quorum of followers (The leader counts as a follower as well) has synced up with
-    the leader." """
+    """Internals, "Guarantees, Properties, and Definitions": "A leader becomes active only when a quorum of followers (The leader counts as a follower as well.
+    You can always vote for yourself ) has synced up with the leader"."""
     server = leading(5)
     taken(server)
     for src in (0, 1, 1):  # its own; one follower's, twice
@@ -128,8 +128,8 @@ def test_a_follower_that_comes_before_its_leaders_port_is_open_tries_again() -> 
 
 
 def test_a_leader_without_a_quorum_in_step_gives_up_after_init_limit() -> None:
-    """Administrator's Guide, initLimit: "Amount of time, in ticks, to allow followers to connect and sync to a leader."  (Three real servers 3.8.0 of which
-    one followed another leader stood still for just those 20 s.)"""
+    """Administrator's Guide, initLimit: "Amount of time, in ticks (see tickTime), to allow followers to connect and sync to a leader."  (Three real servers
+    3.8.0 of which one followed another leader stood still for just those 20 s.)"""
     server = leading(5)
     assert [effect[2] for effect in taken(server) if effect[:2] == (SET_TIMER, "lead")][-1] == 10 * 2 * SECOND
     server.on_message(0, Ack(make_zxid(1)))
@@ -149,7 +149,7 @@ def test_a_follower_that_is_not_in_step_within_init_limit_looks_for_another_lead
 
 
 def test_a_new_leaders_history_is_acknowledged_when_it_is_on_disk() -> None:
-    """Step f.2.1: "if F.p = e', ... atomically: set F.a to e'; accept [its history] ... and acknowledge the NEWLEADER(e', I_e') message"."""
+    """Phase 2, follower: where f.p = e' it sets f.a to e' and accepts the leader's history, in one step, and acknowledges NEWLEADER(e', I_e')."""
     server = alone(3)
     server.on_start()
     server.elected(1)
@@ -165,7 +165,8 @@ def test_a_new_leaders_history_is_acknowledged_when_it_is_on_disk() -> None:
 
 
 def test_a_late_learner_is_sent_what_is_outstanding_before_new_leader() -> None:
-    """LearnerHandler.syncFollower ends with startForwarding, which queues "a proposal for each outstanding" one; then NEWLEADER is queued."""
+    """LearnerHandler.syncFollower ends with startForwarding, "Queue up any outstanding requests enabling the receipt of new requests"; then NEWLEADER is
+    queued."""
     server = broadcasting()
     write(server, 1, "a")
     taken(server)
@@ -198,9 +199,9 @@ def test_what_is_outstanding_is_logged_with_new_leader_and_committed_later() -> 
 
 @pytest.mark.parametrize(("fails", "next_comes", "joins"), [(True, False, False), (True, True, True), (False, False, True)])
 def test_a_learner_fails_on_a_commit_before_up_to_date(fails: bool, next_comes: bool, joins: bool) -> None:
-    """ZOOKEEPER-4394: "NullPointerException when follower receives COMMIT after replying NEWLEADER ack in syncWithLeader() ... if the corresponding PROPOSAL has
-    been processed and removed from the packetsNotCommitted during the follower process NEWLEADER".  (Own runs of 3.8.0: 7 of some 60 learners that joined;
-    they were back 20 to 300 ms later.)"""
+    """ZOOKEEPER-4394, pull request 2152: "NullPointerException when follower receives COMMIT after replying NEWLEADER ack in syncWithLeader() ... if the
+    corresponding PROPOSAL has been processed and removed from the packetsNotCommitted during the follower process NEWLEADER".  (Own runs of 3.8.0: 7 of some 60
+    learners that joined; they were back 20 to 300 ms later.)"""
     server = in_step(fails_on_early_commit=fails)
     if next_comes:
         server.on_message(1, *history((1, 3)))
@@ -212,8 +213,8 @@ def test_a_learner_fails_on_a_commit_before_up_to_date(fails: bool, next_comes: 
 
 # ---- phase 3: broadcast -----------------------------------------------------------------------------------------------------------------
 def test_a_leader_proposes_in_increasing_order_of_zxid_in_its_epoch_to_all_followers() -> None:
-    """Step l.3.1: "Leader L proposes to all followers in Q in increasing order of zxid, such that for each proposal <e', <v, z>>, epoch(z) = e'"; Internals:
-    "The zxid has two parts: the epoch and a counter"."""
+    """Phase 3, leader: it proposes to all its followers in increasing order of zxid, and the epoch of each zxid is its own; Internals: "The zxid has two parts:
+    the epoch and a counter"."""
     server = broadcasting()
     for i in range(3):
         write(server, 1 + i % 2, f"v{i}")
@@ -223,8 +224,8 @@ def test_a_leader_proposes_in_increasing_order_of_zxid_in_its_epoch_to_all_follo
 
 
 def test_a_proposal_is_committed_when_a_quorum_has_it_and_all_before_it() -> None:
-    """Step l.3.2: "Upon receiving acknowledgments from a quorum of followers to a given proposal, the leader sends a commit"; Leader.tryToCommit: "commit
-    in order: this is for the case of a commit that arrives before one with a smaller zxid"."""
+    """Phase 3, leader: when a quorum of followers has acknowledged a proposal, it sends COMMIT to all; Leader.tryToCommit: "make sure that ops are committed in
+    order"; Internals: "COMMITs are processed in order"."""
     server = broadcasting()
     write(server, 1, "a")
     write(server, 1, "b")
@@ -248,8 +249,8 @@ def test_an_acknowledgement_from_no_follower_of_its_own_counts_for_nothing() -> 
 
 
 def test_a_follower_acknowledges_what_it_has_logged_and_commits_in_order() -> None:
-    """Step f.3.1: "Follower F accepts proposals from L, following reception order and appends it to h_F"; f.3.2: it commits "once it receives COMMIT(e', <v, z>)
-    and it has committed all transactions <v', z'>" before it.  Learner: "Committing zxid 0x... but next pending txn 0x..." ends the follower."""
+    """Phase 3, follower: it accepts proposals in the order in which they come, and commits one when COMMIT has come and all before it are committed.
+    FollowerZooKeeperServer.commit: "Committing zxid 0x" ... " but next pending txn 0x" ends the process; ours looks for a leader anew."""
     server = following()
     assert [message.zxid for _, message in said(server, Ack)] == [make_zxid(1), *(make_zxid(1, counter) for counter in (1, 2, 3))]
     server.on_message(1, Commit(make_zxid(1, 1)))
@@ -259,7 +260,7 @@ def test_a_follower_acknowledges_what_it_has_logged_and_commits_in_order() -> No
 
 
 def test_a_follower_takes_proposals_of_its_leader_alone() -> None:
-    """DSN 2011, III: a primary's broadcasts are delivered "only if" it is the epoch's primary: what another server sends is not taken."""
+    """Phase 3, follower: it accepts proposals from its leader: what another server sends is not taken."""
     server = following()
     server.on_message(2, history((1, 4))[0])
     server.on_message(2, Commit(make_zxid(1, 1)))
@@ -315,7 +316,8 @@ def test_what_a_power_outage_takes_from_all_servers_at_once_is_none_of_what_was_
 
 def test_what_a_new_leader_had_seen_of_an_earlier_epoch_is_committed_before_it_becomes_active() -> None:
     """Internals, Summary: "any uncommitted proposals from a previous epoch seen by a new leader will be committed by that leader before it becomes active";
-    so is what the old leader alone had delivered: "If a message, m, is delivered by one server, it will be eventually delivered by all servers"."""
+    so is what the old leader alone had delivered: "If a message m, is delivered by one server, message m will be eventually delivered
+    by all servers"."""
     link = ensemble(3)
     old = link.replica(2)
     write = link.request(2, "write", "x", "a")

@@ -114,7 +114,8 @@ def armed(server: ZooKeeper) -> list[int]:
 
 
 def test_each_phase_of_a_new_leader_has_init_limit_ticks() -> None:
-    """Leader.getEpochToPropose, waitForEpochAck, waitForNewLeaderAck: each waits "self.getInitLimit() * self.getTickTime()", and throws where no quorum came."""
+    """Leader.getEpochToPropose, waitForEpochAck, waitForNewLeaderAck: each waits "self.getInitLimit() * self.getTickTime()", and throws where no quorum
+    came."""
     server = alone(3)
     server.on_start()
     taken(server)
@@ -138,7 +139,8 @@ def test_a_leader_that_nobody_connects_to_looks_again() -> None:
 
 
 def test_a_learner_has_init_limit_and_sync_limit_ticks_to_come_in_step() -> None:
-    """LearnerHandler.run: "tickOfNextAckDeadline = learnerMaster.getTickOfInitialAckDeadline()", self.tick + initLimit + syncLimit: so long it counts as in step."""
+    """LearnerHandler.run: "tickOfNextAckDeadline = learnerMaster.getTickOfInitialAckDeadline()", self.tick + initLimit + syncLimit: so long it counts as in
+    step."""
     server = broadcasting(3)
     server.on_disconnected(1)
     server.on_disconnected(2)
@@ -187,7 +189,8 @@ def test_only_who_is_in_step_is_timed_for_a_proposal() -> None:
 
 
 def test_the_oldest_proposal_without_an_acknowledgement_is_the_one_that_is_timed() -> None:
-    """SyncLimitCheck.updateAck: the current one's acknowledgement makes the next one current; the next one's, "out of order", leaves no next."""
+    """SyncLimitCheck.updateAck: the current one's acknowledgement makes the next one current; the next one's, "ACK for 0x{} received before ACK for
+    0x{}", leaves no next."""
     peer = alone(3)
     handler = LearnerHandler(1, Socket(peer, ("learner", 1)), 15)
     handler.sent(1, 10)
@@ -206,7 +209,8 @@ def test_the_oldest_proposal_without_an_acknowledgement_is_the_one_that_is_timed
 # ---- learners ---------------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("refused", [lambda server: server.on_message(1, NotLeading()), lambda server: server.on_disconnected(1)])
 def test_a_follower_tries_its_leader_five_times(refused: Any) -> None:
-    """Learner.connectToLeader: "for (int tries = 0; tries < 5; tries++)", a port or a host that refuses; then "Unexpected exception, retries exceeded"."""
+    """Learner.connectToLeader: "for (int tries = 0; tries < 5 && socket.get() == null; tries++)", a port or a host that refuses; then "Unexpected exception,
+    retries exceeded"."""
     server = alone(3)
     server.on_start()
     server.elected(1)
@@ -259,7 +263,7 @@ def test_a_commit_that_comes_before_new_leader_is_applied_when_the_learner_serve
 
 
 def test_a_session_that_reconnects_has_its_whole_time_again() -> None:
-    """LearnerHandler.revalidateSession: "checkIfValidGlobalSession ... touchSession": the client was heard of."""
+    """Leader.revalidateSession asks checkIfValidGlobalSession, which is touchSession: the client was heard of."""
     server = broadcasting(3)
     assert server.leader is not None
     session = make_zxid(1, 1)
@@ -318,7 +322,7 @@ def test_a_truncation_drops_just_what_is_newer_and_what_nobody_saw_was_never_dis
 
 @pytest.mark.parametrize(("epoch", "counter", "follows"), [(1, 4, True), (1, 5, False), (1, 3, False), (1, 1, False), (2, 1, True), (2, 2, False), (0, 1, False)])
 def test_what_follows_in_a_log_is_the_next_of_its_epoch_or_the_first_of_a_newer_one(epoch: int, counter: int, follows: bool) -> None:
-    """Learner.syncWithLeader: "Got zxid 0x{} expected 0x{}", lastQueued + 1."""
+    """Learner.syncWithLeader: "Got zxid 0x{} expected 0x{}", lastQueued + 1: a warning there, over TCP, which loses nothing between."""
     assert database(history((1, 1), (1, 2), (1, 3))).follows(make_zxid(epoch, counter)) is follows
 
 
@@ -335,7 +339,8 @@ def test_a_snapshot_discards_what_it_does_not_hold_and_nothing_that_it_does() ->
 
 
 def test_what_is_dropped_from_memory_leaves_its_last_zxid() -> None:
-    """ZKDatabase.addCommittedProposal: "if (committedLog.size() > commitLogCount) committedLog.remove(); minCommittedLog = committedLog.peek()"."""
+    """ZKDatabase.addCommittedProposal: "if (committedLog.size() > commitLogCount) { committedLog.remove(); minCommittedLog =
+    committedLog.peek().packet.getZxid(); }"."""
     db, _, _ = told()
     for txn in history(*((1, i) for i in range(1, 5))):
         db.append(txn)

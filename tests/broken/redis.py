@@ -136,9 +136,9 @@ class GenerousSentinel(Sentinel):
 
 
 class VotesTwice(Redis):
-    """A Sentinel votes for all who ask in an epoch.  Violates "a Sentinel votes once an epoch" (sentinelVoteLeader; Sentinel, "Configuration epochs": every
-    failover has a version of its own): two lead failovers in one epoch, and where they see other replicas there are two primaries whose configurations are of
-    one age, so that neither ever gives way.  Where all see all they promote the same replica, and no client notices."""
+    """A Sentinel votes for all who ask in an epoch.  Violates sentinel.c's "Each Sentinel can vote just one time per epoch" (Sentinel, "Configuration epochs":
+    every failover has a version of its own): two lead failovers in one epoch, and where they see other replicas there are two primaries whose configurations
+    are of one age, so that neither ever gives way.  Where all see all they promote the same replica, and no client notices."""
 
     SENTINEL = GenerousSentinel
 

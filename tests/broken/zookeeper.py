@@ -148,7 +148,7 @@ class NeverStops(ZooKeeper):
 
 
 class EpochsForgotten(ZooKeeper):
-    """Epochs are not on disk.  Violates table III of DSN 2011 (f.p, the last epoch accepted, and f.a, the last one entered, are persistent; ZooKeeper's files
+    """Epochs are not on disk.  Violates the persistence of f.p and f.a in DSN 2011, the last epoch accepted and the last one entered (ZooKeeper's files
     acceptedEpoch and currentEpoch): who restarts votes as if its history were of no epoch, and one that lacks committed transactions leads."""
 
     def on_restart(self, journal: list[Any]) -> None:

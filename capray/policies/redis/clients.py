@@ -1,7 +1,7 @@
-"""A node's Redis clients: a pool to every server, and the question to the node's own Sentinel before each command (Sentinel client guidelines).
+"""A node's Redis clients: a pool to every server, and the question to the node's own Sentinel before each command ("Sentinel client spec").
 
 Decides: which connection a command goes out on, when it is given up, and what its caller is told.  May not know: what the servers do.
-As the clients of the measured run (reference/real_servers.md): "before each op asks its own node's sentinel get-master-addr-by-name, then reads
+As the clients of the measured run (reference/real_servers/index.json): "before each op asks its own node's sentinel get-master-addr-by-name, then reads
 AND writes at that primary over a pooled connection (dropped on any error)".  A command is never sent twice: one sent and not answered is of
 unknown outcome (a write: `info`; a read: `fail`); one never sent did not happen (`fail`).
 A command that was given up may still land after heal: the kernel goes on sending what the closed connection held (tcp.py); in the measured runs one or two

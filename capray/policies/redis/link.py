@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from capray.policies.redis.paths import NEVER, Paths, Syn
 
-MIN_RECONNECT_US = 15_000_000  # SENTINEL_MIN_LINK_RECONNECT_PERIOD
+MIN_RECONNECT_US = 15_000_000  # sentinel_min_link_reconnect_period
 
 
 class Link:

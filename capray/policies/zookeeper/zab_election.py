@@ -95,7 +95,7 @@ class Channels:
             channel.rest_us = 0
 
     def on_connected(self, to: int) -> None:
-        """SendWorker: "send the last message to ensure that the last message was received by the peer"."""
+        """SendWorker: "send the lastMessage to ensure that the last message was received by the peer"."""
         channel = self.to[to]
         dialled, channel.dialled = channel.dialled, None
         channel.up = True

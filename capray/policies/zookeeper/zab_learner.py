@@ -5,7 +5,10 @@ is reachable: its socket times out after initLimit ticks of silence, and after s
 The leader's outstanding proposals come before NEWLEADER, and are logged with it.  Until UPTODATE, the proposals and commits that follow NEWLEADER are set
 aside (packetsNotCommitted, packetsCommitted); afterwards each proposal is logged, then acknowledged, and each commit is applied at once, also where this
 server's own disk is not done with it.
-A follower that misses a proposal (a network that loses what TCP would not) drops its leader and joins again.
+A follower that misses a proposal (a network that loses what TCP would not) drops its leader and joins again (3.8 warns of it, and ends its process at the
+commit).
+NEWLEADER is acknowledged when the history is on disk, as the paper has it.  3.8.0 itself acknowledges it while its log is still being written
+(ZOOKEEPER-4646), so that a follower that crashes in between lacks what it was counted for.
 """
 
 from __future__ import annotations

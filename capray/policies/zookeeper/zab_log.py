@@ -1,12 +1,13 @@
 """A server's history: the transaction log, the tree that it leads to, and how a learner is brought in step (ZooKeeper 3.8: ZKDatabase,
-LearnerHandler.syncFollower; DSN 2011, section IV.C "synchronization").
+LearnerHandler.syncFollower; DSN 2011, section IV, phase 2, "synchronization").
 
 Decides: what is logged, what is applied, and whether a learner gets DIFF, TRUNC or SNAP.  May not know: messages' times, roles, peers.
 The tree holds what a client could read: transactions are applied when they are committed.  (ZooKeeper also replays the uncommitted end of its log
 into memory when it stops serving; nobody can read it there, so the record would show writes that no client could see.)
 A learner more than `commit_log_count` transactions behind gets DIFF from the leader's newest log file, where that reaches back to it: its size is not
 counted (FileTxnIterator.getStorageSize), so snapshotSizeFactor never forbids it, while a file before it, of 64 MiB, is too large for a small tree.
-Real servers 3.8.0 that were 3000 transactions behind got DIFF so.  A process begins a file of its own; one ends after snapCount transactions.
+Real servers 3.8.0 that were 3000 transactions behind got DIFF so.  A process begins a file of its own; one ends after a random number of transactions
+from half of snapCount up to it: here after snapCount.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from capray.policies.zookeeper.zab_messages import CREATE_SESSION, SET, TRUNCATED, Diff, Proposal, Snap, Trunc, epoch_of, starts_epoch
 
-SNAP_COUNT = 100_000  # zookeeper.snapCount 3.8: transactions in a log file
+SNAP_COUNT = 100_000  # zookeeper.snapCount 3.8: the most transactions in a log file
 
 Applied = Callable[[str, Any, tuple[int, ...], tuple[Any, ...]], None]
 Discarded = Callable[[str, Any, tuple[int, ...]], None]

@@ -1,4 +1,4 @@
-"""What one ZooKeeper server keeps whatever its role: epochs, history, state (QuorumPeer, ZooKeeper 3.8; DSN 2011, table III).
+"""What one ZooKeeper server keeps whatever its role: epochs, history, state (QuorumPeer, ZooKeeper 3.8; DSN 2011, its table of persistent variables).
 
 Decides: what is durable.  May not know: how votes are counted, what a leader does.
 Durable are, in Zab's words: f.p, the newest epoch accepted (`accepted`); f.a, the newest epoch whose NEWLEADER was acknowledged (`current`);
