@@ -12,7 +12,7 @@ from capray.policies.cassandra.gossip import SAMPLES, ArrivalWindow, Echo, Gossi
 from capray.policies.cassandra.messages import MutationAck
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.cassandra.settings import CassandraSettings
-from capray.replica import CONNECT, SET_TIMER
+from capray.replica import CONNECT, SEND, SET_TIMER
 from capray.streams import Stream
 from capray.testing import FakeLink
 
@@ -95,6 +95,20 @@ def test_a_restarted_peer_is_known_by_its_higher_generation_and_is_up_again_afte
     assert any("Echo(" in line for line in link.log)
 
 
+@pytest.mark.parametrize(("down_s", "kept"), [(4, True), (40, False)])
+def test_only_of_a_peer_that_was_taken_for_dead_are_the_intervals_learnt_anew(down_s: int, kept: bool) -> None:
+    """Gossiper.notifyFailureDetector: "this node was dead and the generation changed, this indicates a reboot, or possibly a takeover we will clean the fd
+    intervals for it and relearn them", `if (!localEndpointState.isAlive())`: a quick restart is one more interval."""
+    link = gossiping(3, 10)
+    link.crash(1)
+    link.run_for(down_s * S)
+    known = len(link.replica(0).gossiper.windows[1].intervals)
+    link.restart(1)
+    link.run_for(3 * S)
+    window = link.replica(0).gossiper.windows[1]
+    assert (len(window.intervals) > known) == kept and (max(window.intervals) >= down_s * S) == kept
+
+
 def test_a_crashed_process_is_convicted_by_silence_though_its_connections_were_reset_at_once() -> None:
     link = gossiping(3, 10)
     link.crash(1)
@@ -117,6 +131,18 @@ def test_a_node_that_was_paused_itself_convicts_nobody_for_5_s() -> None:
 def test_seeds_are_spread_over_the_cluster() -> None:
     assert gossiping(5, 0).replica(0).gossiper.seeds == (0, 2)
     assert gossiping(2, 0, seeds=9).replica(0).gossiper.seeds == (0, 1)
+
+
+@pytest.mark.parametrize(("node", "share"), [(0, 1 / 4), (1, 2 / 4)])
+def test_a_seed_does_not_count_itself_among_the_seeds(node: int, share: float) -> None:
+    """Gossiper.buildSeedsList leaves the own address out; maybeGossipToSeed: probability = seeds.size() / (live + unreachable)."""
+    replica = Cassandra(node, 5, CassandraSettings(), Stream(7, "node", node))
+    replica.gossiper.start(1)
+    replica.effects.clear()
+    for _ in range(4000):
+        replica.gossiper._maybe_gossip_to_seed(GossipSyn((1,) * 5, (1,) * 5), 4, 0)
+    asked = [effect[1] for effect in replica.effects if effect[0] == SEND]
+    assert abs(len(asked) / 4000 - share) < 0.03 and set(asked) == {0, 2} - {node}
 
 
 def test_a_crashed_peer_is_dialled_at_once_and_then_each_second_not_in_a_storm() -> None:

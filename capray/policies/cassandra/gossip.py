@@ -141,6 +141,7 @@ class Gossiper:
         self.connect_timeout_us = settings.internode_tcp_connect_timeout_us
         seeds = min(settings.seeds, nodes)
         self.seeds = tuple(i * nodes // seeds for i in range(seeds))
+        self.other_seeds = [n for n in self.seeds if n != host.node]  # all that Gossiper.seeds holds: buildSeedsList leaves the node itself out
         self.generations = [1] * nodes
         self.versions = [0] * nodes
         self.alive = [True] * nodes
@@ -184,7 +185,7 @@ class Gossiper:
         to_seed = bool(live) and self._gossip_to(syn, live) in self.seeds
         if down and self.stream.below((len(live) + 1) * 1000) < len(down) * 1000:
             self._gossip_to(syn, down)
-        if not to_seed or len(live) < len(self.seeds):
+        if not to_seed or len(live) < len(self.other_seeds):
             self._maybe_gossip_to_seed(syn, len(live), len(down))
         self._judge()
 
@@ -194,9 +195,9 @@ class Gossiper:
         return peer
 
     def _maybe_gossip_to_seed(self, syn: GossipSyn, live: int, down: int) -> None:
-        others = [n for n in self.seeds if n != self.host.node]
-        if others and (not live or self.stream.below((live + down) * 1000) <= len(self.seeds) * 1000):
-            self._gossip_to(syn, others)
+        seeds = self.other_seeds
+        if seeds and (not live or self.stream.below((live + down) * 1000) <= len(seeds) * 1000):
+            self._gossip_to(syn, seeds)
 
     def _judge(self) -> None:
         """doStatusCheck: convict whoever has been silent too long, unless this node itself has just been paused."""
@@ -304,14 +305,14 @@ class Gossiper:
         self._take(ack2.states)
 
     def _take(self, states: tuple[Heartbeat, ...]) -> None:
-        """notifyFailureDetector and applyStateLocally."""
+        """notifyFailureDetector (the intervals of one that was dead and has restarted are learnt anew) and applyStateLocally."""
         for endpoint, generation, version in states:
             if endpoint == self.host.node or (generation, version) <= (self.generations[endpoint], self.versions[endpoint]):
                 continue
             restarted = generation > self.generations[endpoint]
             self.generations[endpoint], self.versions[endpoint] = generation, version
             window = self.windows[endpoint]
-            if window is None or restarted:
+            if window is None or restarted and not self.alive[endpoint]:
                 self.windows[endpoint] = ArrivalWindow(self.host.now, self.initial_us, self.max_interval_us)
             else:
                 window.heard(self.host.now)
