@@ -165,7 +165,8 @@ class Gossiper:
         self.host.set_timer("gossip", 1 + self.stream.below(self.interval_us))
 
     def restart(self, generation: int) -> None:
-        """Back after a crash: peers are known (system.peers) but count as down until heard of; the shadow round asks a seed at once."""
+        """Back after a crash: peers are known (system.peers) but count as down until heard of; a seed is asked at once.  (Simplified: doShadowRound asks all
+        seeds, and every 5 s again; rounds begin a second later; a node that is no seed and reaches nobody within 2 x RING_DELAY, 60 s, does not start.)"""
         self.generations = [0] * self.nodes
         self.generations[self.host.node] = generation
         self.alive[:] = [n == self.host.node for n in range(self.nodes)]  # in place: the hints service holds the same list

@@ -309,7 +309,7 @@ class Cassandra(Replica):
         self.set_timer("reap", at - self.now + self.reap_period - (at + self.reap_phase) % self.reap_period)
 
     def _reap(self) -> None:
-        """Callbacks that expired: each replica silent in a write gets a hint (not at ANY); reads tell the snitch."""
+        """Callbacks that expired: each replica silent in a write gets a hint; reads tell the snitch."""
         self.reaper_armed = False
         self.writes.reap(self.now)
         self.reads.reap(self.now)

@@ -3,7 +3,8 @@
 Decides: whom a write is sent to, when it is answered, for whom a hint is kept.
 May not know: links, faults; a replica's silence is all that it sees.
 Sources: service.StorageProxy (mutate, sendToHintedReplicas, hintMutations), service.AbstractWriteResponseHandler, locator.ReplicaPlans.forWrite,
-service.ClientState.getTimestamp, net.RequestCallbacks (a silent replica's hint is written by the reaper, after the time-out; at ANY it is not).
+service.ClientState.getTimestamp, net.RequestCallbacks (a silent replica's hint is written by the reaper, after the time-out, at every level:
+AbstractWriteResponseHandler.onFailure).
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Writes:
             self.host.arm_reaper()
 
     def due(self, number: int) -> None:
-        """WriteTimeout: it may still take effect.  At ANY, hints for all other replicas are stored in its place, and that is success."""
+        """WriteTimeout: it may still take effect.  At ANY, hints for all other replicas are stored in its place, and that is success (hintMutations; the reaper
+        stores those of the silent ones once more)."""
         write = self.pending.get(number)
         if write is None or write.answered:
             return
@@ -155,7 +157,7 @@ class Writes:
         silent, hints = self.silent, self.host.hints
         while silent and silent[0][0] < now:
             write = self.pending.pop(silent.popleft()[1], None)
-            if write is None or self.at_any:
+            if write is None:
                 continue
             for node in write.waiting:
                 if hints.should_hint(node):
