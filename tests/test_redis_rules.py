@@ -108,6 +108,24 @@ def test_after_failover_timeout_replicas_are_reconfigured_whatever_parallel_sync
     assert [len(nodes) for nodes in told] == [1, 0, 2] and sorted(to for nodes in told for to in nodes) == [1, 3, 4] and failover.state == UPDATE_CONFIG
 
 
+def test_a_replica_told_in_vain_for_ten_seconds_counts_as_done_and_is_told_again_where_it_is_connected() -> None:
+    """sentinelFailoverReconfNextSlave: "If too much time elapsed without the slave moving forward to the next state, consider it reconfigured even if it is
+    not": what follows there in the loop then tells it once more, "Nothing to do for instances that are disconnected"."""
+    node = cluster(5, parallel_syncs=4).replica(1)
+    failover, watched = node.sentinel.failover, node.sentinel.redis
+    failover.state, failover.promoted, failover.changed_at = RECONF, 2, node.now
+    node.effects.clear()
+    failover.step(node.now)
+    assert sorted(to for to, _ in sent(node, ReplicaOf)) == [1, 3, 4]
+    watched[3].closed()
+    failover.step(node.now + 10 * S)
+    assert not sent(node, ReplicaOf) and failover.state == RECONF
+    for tick in range(1, 4):  # who is told again takes a slot again
+        if failover.state == RECONF:
+            failover.step(node.now + 10 * S + tick)
+    assert sorted(to for to, _ in sent(node, ReplicaOf)) == [1, 4] and failover.state == UPDATE_CONFIG
+
+
 def test_in_tilt_mode_info_is_read_and_nothing_is_done_about_it() -> None:
     """sentinelRefreshInstanceInfo: "None of the following conditions are processed when in tilt mode, so return asap": here of a replica that says it is a
     master."""

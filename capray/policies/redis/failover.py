@@ -158,14 +158,17 @@ class Failover:
         return [sentinel.redis[node] for node in sentinel.order if node not in (sentinel.master, self.promoted)]
 
     def _reconfigure_next(self, now: int) -> None:
-        """sentinelFailoverReconfNextSlave(): also one that is cut off takes its turn, and its slot."""
+        """sentinelFailoverReconfNextSlave(): also one that is cut off takes its turn, and its slot.  Where INFO does not show for 10 s that it follows, it
+        counts as done, and is told once more if its link is there."""
         replicas = self._replicas()
         busy = sum(each.reconf not in (NOT_TOLD, DONE) for each in replicas)
         for each in replicas:
             if busy >= self.settings.parallel_syncs:
                 break
+            if each.late:
+                continue
             if each.reconf == SENT and now - each.reconf_at > RECONF_TIMEOUT_US:
-                each.reconf = DONE
+                each.late, each.reconf = True, NOT_TOLD
             if each.reconf == NOT_TOLD and not each.disconnected:
                 each.send(ReplicaOf(self.promoted))
                 each.reconf, each.reconf_at = SENT, now
@@ -179,7 +182,7 @@ class Failover:
         timeout = now - self.changed_at > self.settings.failover_timeout_us
         if timeout:
             for each in replicas:
-                if each.reconf == NOT_TOLD and not each.disconnected:
+                if each.reconf == NOT_TOLD and not each.late and not each.disconnected:
                     each.send(ReplicaOf(self.promoted))
-        if timeout or all(each.reconf == DONE or each.s_down for each in replicas):
+        if timeout or all(each.reconf == DONE or each.late or each.s_down for each in replicas):
             self._go(UPDATE_CONFIG)

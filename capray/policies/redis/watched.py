@@ -38,6 +38,7 @@ class Watched:
         "last_pong",
         "last_publish",
         "last_reconn",
+        "late",
         "leader",
         "leader_epoch",
         "link_down_us",
@@ -87,6 +88,7 @@ class Watched:
         self.promoted = False
         self.reconf = NOT_TOLD
         self.reconf_at = 0
+        self.late = False  # it was told for too long: it counts as done
         # a Sentinel
         self.says_down = False
         self.answered_at = self.asked_at = NEVER
