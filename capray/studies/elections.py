@@ -3,7 +3,7 @@
 Decides: what an election's row holds, what the rows of a range add up to, what counts as agreeing.  May not know: how members elect.
 `low` and `high` are a 95 % interval: normal for the mean, order statistics (the ranks n q +- z sqrt(n q (1 - q))) for quantiles.  `within`: the
 99.9 % interval meets the published value with its tolerance, so that with few elections only what is told apart from it is called different.
-Sources: Ongaro and Ousterhout, ATC 2014, figure 16 (digitised from the author's figure); Ongaro's thesis, 9.2 (split votes).
+Sources: Ongaro and Ousterhout, ATC 2014, extended version, figure 16 (digitised from the author's figure); Ongaro's thesis, 9.2 (split votes).
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ PG_ASYNC = "PostgreSQL 15 manual, 27.2.5, 27.3: asynchronous standby: transactio
 PG_SYNC = (
     "PostgreSQL 15 manual, 27.2.8, 27.3: what was acknowledged is on the standby; an old primary must be kept out (STONITH), else it goes on answering reads"
 )
-PG_NO_FAILOVER = "one primary serves; the standby is not promoted while it hears it (PostgreSQL 15 manual, 27.2.8)"
+PG_NO_FAILOVER = "one primary serves; the standby is not promoted while it hears it (PostgreSQL 15 manual, 27.3)"
 PG_STANDBY = (
     "PostgreSQL 15 manual, 27.4.1: data on a standby takes time to arrive, so reads there may be older than on the primary, also than a client's own "
     "writes; it replays the primary's log in order"

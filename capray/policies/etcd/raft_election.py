@@ -75,7 +75,8 @@ class Elections(Streams):
 
     # ---- time ------------------------------------------------------------------------------------------------------------------------
     def start_clock(self) -> None:
-        """A member boots: its ticks begin somewhere in a tick, and its first election comes soon (adjustTicks in etcdserver/server.go)."""
+        """A member boots: its ticks begin somewhere in a tick, and its first election comes soon (adjustTicks in etcdserver/server.go).  Simplified: at once;
+        etcd looks each 50 ms for 5 s whether it hears two others and advances its ticks then, so that one that boots cut off stands later."""
         settings = self.settings
         self.redraw_timeout()
         if self.ticking:

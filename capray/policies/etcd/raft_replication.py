@@ -1,10 +1,12 @@
-"""Raft's log replication, commitment and snapshots (Ongaro and Ousterhout, ATC 2014, 5.3, 5.4.2, 7), as etcd-io/raft has them (raft.go, tracker).
+"""Raft's log replication, commitment and snapshots (Ongaro and Ousterhout, ATC 2014, extended version, 5.3, 5.4.2, 7), as etcd-io/raft
+has them (raft.go, tracker).
 
 Decides: what a leader sends to whom, what a follower takes over, when an entry is committed, when the log is compacted.
 May not know: what an entry means to the store, clients.
-A leader writes its own log while its followers write theirs (thesis, 10.2.1), and counts itself once it is on disk.  A follower answers an
-append when it is on disk.  Refusals carry a hint: by term since etcd 3.5, before it the last index, so that a log which ends in entries of an old term is
-probed back one by one.
+A leader writes its own log while its followers write theirs (thesis, 10.2.1), and counts itself once it is on disk.  It "may even commit an entry
+before it has been written to its own disk" (the same); an etcd leader does not: see replica.py, Simplified.  A follower answers an append when it is
+on disk.  Refusals carry a hint: by term since etcd 3.5, before it the last index, so that a log which ends in entries of an old term is probed back
+one by one.
 """
 
 from __future__ import annotations

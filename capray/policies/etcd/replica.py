@@ -13,8 +13,11 @@ A restarted member serves no client before an entry of its own, its published at
 ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before.  (A time-out on that wait, after which a member served what
 it had, was in 3.6.0-alpha.0 and in no release: a way back in time, issue 16666.)
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
-them here.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a change of leader, mended in 3.4.42, 3.5.28
-and 3.6.9 (issue 20418, pull 21375).
+them here.  Each write to the journal is an operation of its own; etcd's raftNode saves one Ready after another, so that what comes about during a member's
+fdatasync waits for its end, the leader's commitments and the confirmation of reads too.  Hence latencies have a lighter tail here: of healthy operations on
+five servers whose fdatasync has a p99 of 20 ms, p99 is some 10 ms for writes and 4 for reads, where 24 to 44 and 21 to 53 were measured; who is served, and
+when again after a cut, does not depend on it.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a
+change of leader, mended in 3.4.42, 3.5.28 and 3.6.9 (issue 20418, pull 21375).
 """
 
 from __future__ import annotations
