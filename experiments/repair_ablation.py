@@ -204,7 +204,7 @@ def windows_figure(lines: list[dict[str, Any]], cuts: tuple[str, ...], windows: 
         figure,
         "Hints alone: replicas that differ for good, by hint window and length of the cut",
         f"{max(line['trials'] for line in lines)} trials a cell; share of (key, pair of replicas) after the last reads. A silent replica's hint is written 2 s "
-        "after the write, a convicted one's at once;<br>the window counts from the conviction, and from the oldest hint kept",
+        "after the write, a convicted one's at once;<br>the window counts from the conviction, and from the opening of the oldest file of hints kept",
         210 + 46 * len(windows),
         False,
     )

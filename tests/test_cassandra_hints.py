@@ -134,18 +134,37 @@ def test_the_throttle_is_shared_out_over_the_other_nodes() -> None:
     assert len(node.sent) == page
 
 
-def test_the_window_counts_from_conviction_and_from_the_oldest_hint_kept() -> None:
+def test_the_window_counts_from_conviction_and_from_the_opening_of_the_oldest_file_kept() -> None:
+    """HintsStore.findOldestHintTimestamp: the timestamp of the first file to send, else of the one being written, which is when it was opened; what is in
+    the buffer has none."""
     node = Node(max_hint_window_us=100 * S)
     assert node.hints.should_hint(1)
     node.down = 101 * S
     assert not node.hints.should_hint(1)
     node.down = 0
     node.alive[1] = False
-    node.write()
-    node.until(101 * S)
+    node.write()  # flushed at 10 s
+    node.until(110 * S)
+    assert node.hints.should_hint(1)
+    node.until(110 * S + 1)
     assert not node.hints.should_hint(1)
+    again = Node(max_hint_window_us=100 * S)
+    again.hints.recover(node.journal)
+    for now, allowed in ((110 * S, True), (110 * S + 1, False)):
+        again.now = now
+        assert again.hints.should_hint(1) == allowed
     node.settings = CassandraSettings(max_hint_window_us=100 * S, hint_window_persistent=False)
     assert node.hints.should_hint(1)
+
+
+def test_the_file_under_way_does_not_count_in_the_window_until_it_is_given_up() -> None:
+    """HintsDispatchExecutor polls a file from the store's queue, and offers it first again where its dispatch failed."""
+    node = Node(max_hint_window_us=14 * S)
+    node.write()
+    node.until(25 * S)  # flushed at 10 s, closed at 15 s, sent at 25 s
+    assert node.sent and node.hints.should_hint(1)
+    node.until(28 * S)
+    assert not node.hints.should_hint(1)
 
 
 def test_files_come_back_from_the_journal_without_those_that_were_sent() -> None:

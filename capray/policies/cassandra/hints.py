@@ -5,7 +5,7 @@ May not know: why a replica was silent, links, faults.
 Sources: hints.HintsService (buffers flushed each hints_flush_period, 10 s), HintsDispatchTrigger (each 10 s, for each live endpoint: send
 its files; close the file being written, which the NEXT run sends), HintsDispatchExecutor and HintsDispatcher (page by page, each hint
 awaited for the write timeout; on a failure the file is kept from that page on, "partially"; throttle shared out over the other nodes),
-StorageProxy.shouldHint (hint window, counted from conviction and, since 4.1, from the earliest hint kept).
+StorageProxy.shouldHint (hint window, counted from conviction and, since 4.1, from the opening of the oldest file kept: HintsStore.findOldestHintTimestamp).
 Simplified: a page is 64 KiB, sent at once, the throttle's pause behind it; the real one (HintsReader.PAGE_SIZE) is 512 KiB, sent hint by hint at
 the throttle's pace, and awaited at its end.
 """
@@ -72,28 +72,33 @@ class Hints:
         self.dispatch_phase = dispatch_phase
         self.buffer: list[tuple[int, Hint]] = []
         self.stores: dict[int, Store] = {}
-        self.earliest: dict[int, int] = {}  # target -> when its oldest hint kept was made
+        self.opened: dict[int, int] = {}  # number of a file -> when it was opened
         self.next_file = 1
         self.next_page = 1
         self.ticking = False
 
     # ---- writing ------------------------------------------------------------------------------------------------------------------
     def should_hint(self, target: int) -> bool:
-        """Handoff is on, and neither the outage nor the oldest hint kept for the target is older than the window."""
+        """Handoff is on, and neither the outage nor the oldest file of hints kept for the target is older than the window."""
         settings = self.host.settings
         if not settings.hinted_handoff or self.downtime(target) > settings.max_hint_window_us:
             return False
-        earliest = self.earliest.get(target)
-        if earliest is None or not settings.hint_window_persistent:
+        oldest = self._oldest(target)
+        if oldest is None or not settings.hint_window_persistent:
             return True
-        return bool(self.host.now - earliest <= settings.max_hint_window_us)
+        return bool(self.host.now - oldest <= settings.max_hint_window_us)
+
+    def _oldest(self, target: int) -> int | None:
+        """When the first file that waits was opened, be it the one that is written to; neither what is in the buffer nor the file under way counts."""
+        store = self.stores.get(target)
+        waiting = store.files[0 if store.dispatch is None else 1 :] if store else []
+        return self.opened[waiting[0][0]] if waiting else None
 
     def write(self, target: int, key: str, cell: Cell) -> None:
         """Store a hint: in memory until the next flush."""
         if not self.buffer:
             self.host.set_timer("hints-flush", self._until(self.host.settings.hints_flush_period_us, self.flush_phase))
         self.buffer.append((target, (key, cell, self.host.now)))
-        self.earliest.setdefault(target, self.host.now)
 
     def _until(self, period: int, phase: int) -> int:
         return period - (self.host.now + phase) % period
@@ -108,8 +113,10 @@ class Hints:
             if not store.writer:
                 self.next_file += 1
                 store.files.append((self.next_file, store.writer))
+                self.opened[self.next_file] = self.host.now
             store.writer.append(hint)
-            self.host.persist(("hint", target, store.files[-1][0], *hint), sync=False)
+            number = store.files[-1][0]
+            self.host.persist(("hint", target, number, *hint, self.opened[number]), sync=False)
         self._tick_on()
 
     def _tick_on(self) -> None:
@@ -123,11 +130,11 @@ class Hints:
         for record in journal:
             if record[0] == "hint":
                 files.setdefault((record[1], record[2]), []).append((record[3], tuple(record[4]), record[5]))
+                self.opened[record[2]] = record[6]
             elif record[0] == "hints-sent":
                 files.pop((record[1], record[2]), None)
         for (target, number), hints in sorted(files.items()):
             self.stores.setdefault(target, Store()).files.append((number, hints))
-            self.earliest[target] = min(self.earliest.get(target, hints[0][2]), hints[0][2])
             self.next_file = max(self.next_file, number)
         if files:
             self._tick_on()
@@ -193,10 +200,9 @@ class Hints:
         number, hints = store.files[0]
         dispatch.offset = min(len(hints), offset)
         if dispatch.offset == len(hints):
-            store.files.pop(0)
+            del self.opened[store.files.pop(0)[0]]
             store.offset = dispatch.offset = 0
             self.host.persist(("hints-sent", target, number), sync=False)
-            self._refresh_earliest(target, store)
             if len(store.files) <= (1 if store.writer else 0):
                 store.dispatch = None
                 self.host.cancel_timer(("hints-page", target))
@@ -212,16 +218,6 @@ class Hints:
         """The time that so many bytes may take: hinted_handoff_throttle is shared out over the other nodes; 0 is no throttle."""
         throttle = self.host.settings.hinted_handoff_throttle_bytes
         return 0 if not throttle else int(sent_bytes * 1_000_000 * max(1, self.host.nodes - 1) // throttle)
-
-    def _refresh_earliest(self, target: int, store: Store) -> None:
-        if store.files:
-            self.earliest[target] = store.files[0][1][0][2]
-        else:
-            kept = [hint[2] for other, hint in self.buffer if other == target]
-            if kept:
-                self.earliest[target] = kept[0]
-            else:
-                self.earliest.pop(target, None)
 
     def page_due(self, target: int) -> None:
         """The page was not acknowledged within the write timeout: finished partially; or the throttle's pause is over: the next page."""

@@ -57,7 +57,7 @@ class CassandraSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     hinted_handoff: Annotated[bool, Meta(description="keep writes for silent replicas; cassandra.yaml hinted_handoff_enabled: true (5.0)")] = True
     max_hint_window_us: Annotated[int, Meta(ge=0, description="no hints for a replica down for longer; max_hint_window: 3h (5.0)")] = 10_800_000_000
     hint_window_persistent: Annotated[
-        bool, Meta(description="the window also counts from the oldest hint kept; hint_window_persistent_enabled: true (since 4.1)")
+        bool, Meta(description="the window also counts from the opening of the oldest file of hints kept; hint_window_persistent_enabled: true (since 4.1)")
     ] = True
     hints_flush_period_us: Annotated[int, Meta(ge=1000, description="hint buffers to files; hints_flush_period: 10000ms (5.0)")] = 10_000_000
     hinted_handoff_throttle_bytes: Annotated[
