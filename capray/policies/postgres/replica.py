@@ -72,8 +72,8 @@ class PostgresSettings(Settings, frozen=True):
         int, Meta(description="managers look at the other server this often; microseconds; repmgr 5 monitor_interval_secs: 2 s")
     ] = 2_000_000
     failover_timeout_us: Annotated[
-        int, Meta(description="silence of the primary before promotion; microseconds; repmgr 5: reconnect_attempts 6 x reconnect_interval 10 s")
-    ] = 60_000_000
+        int, Meta(description="silence of the primary before promotion; microseconds; repmgr 5: reconnect_attempts 6, reconnect_interval 10 s between: 50 s")
+    ] = 50_000_000
     query_timeout_us: Annotated[
         int,
         Meta(description="a driver gives up a query that was sent; microseconds; 1 s as the clients of the measured run (reference/real_servers.md)"),
