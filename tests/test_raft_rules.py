@@ -12,6 +12,7 @@ from capray.policies.etcd.raft_messages import (
     NONE,
     Append,
     AppendResponse,
+    Attached,
     Committed,
     Entry,
     HardState,
@@ -26,7 +27,7 @@ from capray.policies.etcd.raft_messages import (
     VoteResponse,
 )
 from capray.policies.etcd.raft_progress import PROBE, REPLICATE, Progress
-from capray.policies.etcd.replica import Etcd
+from capray.policies.etcd.replica import CONNECTION_LOST, TIMED_OUT, Etcd
 from capray.replica import CONNECT, PERSIST, VERSION
 from capray.testing import FakeLink
 
@@ -334,6 +335,20 @@ def test_while_nobody_answers_a_new_dial_begins_each_two_seconds() -> None:
     assert 4.8 < late[0] < 5.2, "after 5 s of silence"
     starts = [at for at in late if min(abs(at - late[0] - 2 * turn) for turn in range(6)) < 0.05]
     assert len(starts) == 6, late
+
+
+def test_a_stream_that_came_back_after_the_proposal_does_not_count_as_connected() -> None:
+    """etcdserver/util.go, isConnectedSince "checks whether the local member is connected to the remote member since the given time"; parseProposeCtxErr gives
+    it the time of the proposal."""
+    member = alone()
+    member.on_message(1, Append(1, 0, 0, (), 0))
+    assert member.why_timed_out(7, 0) == TIMED_OUT
+    member.now = 2 * S
+    member.on_disconnected(1)
+    assert member.why_timed_out(7, S) == CONNECTION_LOST
+    member.now = 3 * S
+    member.on_message(1, Attached())
+    assert [member.why_timed_out(7, since) for since in (S, 4 * S)] == [CONNECTION_LOST, TIMED_OUT]
 
 
 def test_who_has_its_stream_back_dials_no_more() -> None:

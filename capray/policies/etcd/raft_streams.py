@@ -35,6 +35,7 @@ class Streams(Replica):
         super().__init__(node, nodes, settings, stream)
         self.peers = [peer for peer in range(nodes) if peer != node]
         self.connected = [True] * nodes  # rafthttp's peerStatus: what was last seen of the peer was good
+        self.active_since = [-NOT_DIALLING] * nodes  # since when, own clock
         self.open = [True] * nodes  # the pair's connection stands, as far as is known here
         self.listening = [True] * nodes
         self.writers = [WRITER] * nodes
@@ -132,13 +133,24 @@ class Streams(Replica):
         if message.waited < self.waited[src] + JIFFY_US:
             self.waited[src] = NOT_DIALLING
             self.writers[src] = WRITER
-            self.connected[src] = self.open[src] = True
+            self.stream_stands(src)
             self.send(src, ATTACHED)
 
     def on_attached(self, src: int, message: Attached) -> None:
         """This member reads what the peer writes."""
-        self.listening[src] = self.connected[src] = self.open[src] = True
+        self.listening[src] = True
+        self.stream_stands(src)
         self.stop_dialling(src)
+
+    def stream_stands(self, peer: int) -> None:
+        """A stream with the peer is active (peerStatus.activate)."""
+        if not self.connected[peer]:
+            self.connected[peer], self.active_since[peer] = True, self.now
+        self.open[peer] = True
+
+    def connected_since(self, peer: int, since: int) -> bool:
+        """Whether a stream was active before `since`, and has been all the time (etcdserver/util.go, isConnectedSince)."""
+        return self.connected[peer] and self.active_since[peer] < since
 
     def stop_dialling(self, peer: int) -> None:
         self.cancel_timer(("dial", peer))

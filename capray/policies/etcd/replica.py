@@ -215,9 +215,9 @@ class Etcd(Reads):
         if self.elected_at - 2 * self.settings.election_timeout_us < since < self.elected_at:
             return LEADER_FAILED
         if self.state == LEADER:
-            reached = 1 + sum(self.connected[peer] for peer in self.peers)
+            reached = 1 + sum(self.connected_since(peer, since) for peer in self.peers)
             return TIMED_OUT if reached >= self.quorum else CONNECTION_LOST
-        return TIMED_OUT if self.lead == NONE or self.connected[self.lead] else CONNECTION_LOST
+        return TIMED_OUT if self.lead == NONE or self.connected_since(self.lead, since) else CONNECTION_LOST
 
     # ---- the store -------------------------------------------------------------------------------------------------------------------
     def apply(self, index: int, entry: Entry) -> None:
