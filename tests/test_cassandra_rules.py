@@ -15,7 +15,7 @@ from capray.policies.cassandra.reads import REPAIRS, PendingRead
 from capray.policies.cassandra.repair import ValidationResponse
 from capray.policies.cassandra.replica import Cassandra
 from capray.policies.ring import EVERY
-from capray.replica import REPLY, SEND
+from capray.replica import REPLY, SEND, Request
 
 
 def sent(replica: Cassandra, kind: type) -> list[tuple[int, Any]]:
@@ -109,3 +109,12 @@ def test_before_anything_is_known_of_its_peers_a_write_waits_for_half_its_time_o
     """ColumnFamilyStore: additionalWriteLatencyMicros begins as DatabaseDescriptor.getWriteRpcTimeout / 2."""
     replica = cluster(write_request_timeout_us=3 * S).replica(0)
     assert replica.writes.percentile.threshold(0) == 3 * S // 2
+
+
+@pytest.mark.parametrize("f", ["write", "read"])
+def test_the_latency_of_a_request_that_is_refused_counts(f: str) -> None:
+    """StorageProxy.mutate and readRegular: coordinatorWriteLatency and coordinatorReadLatency are updated in `finally`, also where it was Unavailable."""
+    replica = cluster(write_consistency="ALL", read_consistency="ALL").replica(0)
+    replica.gossiper.alive[1] = False
+    replica.on_request(Request(1, f, "k0", "v", 0, S))
+    assert (replica.reads if f == "read" else replica.writes).percentile.total == 1

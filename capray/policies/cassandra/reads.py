@@ -335,9 +335,8 @@ class Reads:
             self._finish(read, read.best)
             return
         host.deadline(read.started + self.settings.read_request_timeout_us, REPAIR_TIMEOUT, read.id)
-        wait = host.writes.percentile.threshold(host.now)
-        if wait <= self.settings.write_request_timeout_us and self._uncontacted(read, list(read.answers)):
-            host.deadline(host.now + wait, MORE_REPAIRS, read.id)
+        if self._uncontacted(read, list(read.answers)):
+            host.deadline(host.now + host.writes.percentile.threshold(host.now), MORE_REPAIRS, read.id)
 
     def on_repaired(self, read_id: int) -> None:
         """READ_REPAIR_RSP."""

@@ -67,6 +67,7 @@ class Writes:
         host = self.host
         replicas = host.replicas(request.key)
         if not self.at_any and not host.enough_alive(self.needs, replicas):
+            self.percentile.add(host.now, 1)  # StorageProxy.mutate counts every outcome's latency
             host.reply(request.id, "fail", None, "UNAVAILABLE")
             return
         cell = (self.timestamp(), request.value, host.now if request.value is None else 0)
