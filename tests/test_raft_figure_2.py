@@ -29,7 +29,6 @@ def candidate(nodes: int = 5) -> Etcd:
     member.elapsed = member.timeout
     member.on_timer("tick")
     sent(member)
-    member.on_message(0, VoteResponse(member.term, False))  # its own, from disk
     return member
 
 
@@ -87,6 +86,7 @@ def test_a_vote_restarts_the_election_timer_and_a_refusal_does_not() -> None:
     assert member.elapsed == 8
     member.on_message(1, Vote(5, 0, 0))
     assert member.elapsed == 0
+    sent(member)
     member.elapsed = member.timeout - 1
     member.on_timer("tick")
     assert (member.state, member.term) == ("candidate", 6)
@@ -145,11 +145,11 @@ def test_a_new_leader_tells_everybody_at_once_and_begins_with_an_entry_of_its_ow
     log at the start of its term"; 5.3: "it initializes all nextIndex values to the index just after the last one in its log"."""
     member = alone(3)
     member.on_message(1, Append(1, 0, 0, entries(1, 1), 0))
+    sent(member)
     member.elapsed = member.timeout
     member.on_timer("tick")
     term = member.term
     sent(member)
-    member.on_message(0, VoteResponse(term, False))
     member.on_message(1, VoteResponse(term, False))
     begun = Append(term, 2, 1, (Entry(term, NONE, 0, "", None),), 0)
     assert [found for found in sent(member) if isinstance(found[1], Append)] == [(1, begun), (2, begun)]
@@ -159,11 +159,12 @@ def test_a_leader_never_overwrites_its_own_log() -> None:
     """Figure 3, Leader Append-Only: "a leader never overwrites or deletes entries in its log; it only appends new entries"."""
     member = alone(3)
     member.on_message(1, Append(7, 0, 0, entries(7, 7), 0))
+    sent(member)
     member.elapsed = member.timeout
     member.on_timer("tick")
     sent(member)
-    for node in (0, 1):
-        member.on_message(node, VoteResponse(8, False))
+    member.on_message(1, VoteResponse(8, False))
+    sent(member)
     before = list(member.log.entries)
     member.on_message(1, Append(7, 0, 0, (EMPTY, EMPTY), 0))
     assert member.state == "leader" and list(member.log.entries) == before and len(before) == 3
@@ -194,6 +195,7 @@ def test_a_heartbeat_promises_no_more_than_a_follower_is_known_to_hold() -> None
     member.progress[behind].match = 0
     member.effects.clear()
     member.beat()
+    member.finish()
     told = {to: message.commit for to, message in sent(member) if isinstance(message, Heartbeat)}
     assert told[behind] == 0 and told[others(link, at, behind)[0]] == member.commit > 0
 
@@ -225,6 +227,7 @@ def test_a_snapshot_of_something_else_replaces_the_whole_log() -> None:
     member = alone()
     member.on_message(1, Append(1, 0, 0, entries(1, 1, 1), 0))
     member.on_message(2, InstallSnapshot(3, 8, 2, (Row("y", "new", 8),)))
+    assert sent(member) == [(1, AppendResponse(1, 3)), (2, AppendResponse(3, 8))]
     assert (member.log.last, member.log.last_term, member.commit, member.log.entries) == (8, 2, 8, [])
     assert (member.peek("y"), member.peek("x")) == ("new", None)
 

@@ -149,7 +149,7 @@ class CommitsWhatItHas(Etcd):
 
     def beat_with(self, reader: int, round: int) -> None:
         for peer in self.peers:
-            self.post(peer, Heartbeat(self.term, self.commit, reader, round))
+            self.say(peer, Heartbeat(self.term, self.commit, reader, round))
 
     def commit_to(self, index: int) -> None:
         super().commit_to(min(index, self.log.last))
@@ -165,13 +165,24 @@ class AnswersWhenAppended(Etcd):
             self.reply(entry.request, "ok")
 
 
-class CountsItselfAtOnce(Etcd):
-    """The leader counts itself before its own disk has the entry.  Violates thesis 10.2.1 ("the leader may even commit an entry before it has been written to
-    its own disk, if a majority of followers have written it to their disks"; otherwise its own disk counts): a committed entry is on one disk alone."""
+class LeadsAheadOfItsDisk(Etcd):
+    """A leader takes the next Ready while the last one is being saved, and has counted itself when it appended (raft.go, appendEntry).  Violates
+    etcdserver/raft.go, raftNode.start, r.storage.Save before r.Advance; thesis 10.2.1 ("the leader may even commit an entry before it has been written to its
+    own disk, if a majority of followers have written it to their disks"; otherwise its own disk counts): a committed entry is on one disk alone."""
 
-    def lead_append(self, entry: Entry) -> None:
-        super().lead_append(entry)
-        self.matches[self.node] = self.log.last
+    def finish(self) -> None:
+        self.saving = self.saving and self.state != LEADER
+        super().finish()
+
+
+class SendsBeforeSaving(Etcd):
+    """Whoever does not lead sends before it saves too.  Violates etcdserver/raft.go, raftNode.start, where only `if islead` comes before r.storage.Save; figure
+    2, "updated on stable storage before responding to RPCs": entries that a majority has acknowledged are on no disk."""
+
+    def write(self, records: list[Any], to_be_synced: bool) -> None:
+        out, self.after = self.after, []
+        self.send_out(out)
+        super().write(records, to_be_synced)
 
 
 class ProposesAgain(Etcd):
@@ -186,11 +197,10 @@ class ProposesAgain(Etcd):
         self.proposed[entry.request] = entry
         super().propose(until, entry)
 
-    def lead_changed(self) -> None:
-        super().lead_changed()
-        if self.lead != NONE:
-            for request in list(self.own):
-                self.propose(1 << 62, self.proposed[request])
+    def lead_told(self) -> None:
+        super().lead_told()
+        for request in list(self.own):
+            self.propose(1 << 62, self.proposed[request])
 
 
 class SnapshotWithoutStore(Etcd):
@@ -201,7 +211,11 @@ class SnapshotWithoutStore(Etcd):
 
 
 class SnapshotUnsaved(Etcd):
-    """A snapshot is not written down.  Violates section 7, figure 13 ("save snapshot file"): after a restart the log goes on where nothing stands before it."""
+    """A snapshot is not written down.  Violates section 7, figure 13 ("save snapshot file"): after a restart the log goes on where nothing stands before it.
+    (A real member would panic then: "tocommit is out of range ... Was the raft log corrupted, truncated, or lost?"; this one commits what it has.)"""
+
+    def commit_to(self, index: int) -> None:
+        super().commit_to(min(index, self.log.last))
 
     def on_snapshot(self, src: int, message: InstallSnapshot) -> None:
         super().on_snapshot(src, message)
@@ -216,7 +230,7 @@ class SnapshotAhead(Etcd):
         if self.state != LEADER or not progress.active or not self.open[peer]:
             return super().send_snapshot(peer, progress)
         progress.become_snapshot(self.log.last)
-        self.send(peer, InstallSnapshot(self.term, self.log.last, self.log.last_term, self.rows()))
+        self.say(peer, InstallSnapshot(self.term, self.log.last, self.log.last_term, self.rows()))
         return True
 
 

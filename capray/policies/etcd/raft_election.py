@@ -1,13 +1,12 @@
 """Raft's terms and elections (Ongaro and Ousterhout, ATC 2014, 5.1, 5.2, 5.4.1; Ongaro's thesis, 9.6), as etcd-io/raft has them (raft.go).
 
-Decides: the term, the vote, who leads, when to stand; pre-vote, check-quorum and the lease it gives; what is synced before it is said.
+Decides: the term, the vote, who leads, when to stand; pre-vote, check-quorum and the lease it gives; what of them is to be on disk.
 May not know: what a log entry means, clients, connections.
 Time is counted in ticks of the heartbeat interval, as etcd does, or (`election_timeout_max`) by a timer of its own, as in the paper.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,6 @@ from capray.policies.etcd.raft_messages import (
     HardState,
     Heartbeat,
     InstallSnapshot,
-    Persisted,
     PreVote,
     PreVoteResponse,
     Vote,
@@ -51,13 +49,10 @@ class Elections(Streams):
         self.elapsed = 0  # ticks since the election timer was restarted (a leader: since its last quorum check)
         self.timeout = 0  # after so many ticks this member stands
         self.led_at = 0  # own clock, when the leader was last heard
-        self.unsaved: list[Any] = []  # what this handler is to journal
-        self.syncs = 0  # how often this member has asked its disk for a sync
-        self.synced = 0  # the newest that is complete
-        self.held: deque[tuple[int, int, Message]] = deque()  # what waits for which sync: to whom, what
+        self.unsaved: list[Any] = []  # what the next Ready is to journal
+        self.outbox: list[tuple[int, Message]] = []  # what it is to send: to whom, what
         self.handlers: dict[type[Message], Callable[[int, Any], None]] = {
-            PreVote: self.on_pre_vote, PreVoteResponse: self.on_pre_vote_response, Vote: self.on_vote, VoteResponse: self.on_vote_response,
-            Persisted: self.on_persisted}
+            PreVote: self.on_pre_vote, PreVoteResponse: self.on_pre_vote_response, Vote: self.on_vote, VoteResponse: self.on_vote_response}
 
     # ---- what later parts of the member add ----------------------------------------------------------------------------------------------
     def lead_begins(self) -> None:
@@ -102,7 +97,6 @@ class Elections(Streams):
 
     def tick(self) -> None:
         """A heartbeat interval has passed on this member's clock."""
-        self.set_timer("tick", self.settings.heartbeat_interval_us)
         self.elapsed += 1
         if self.state != LEADER:
             if self.elapsed >= self.timeout:
@@ -191,40 +185,16 @@ class Elections(Streams):
         self.role(LEADER)
         self.lead_begins()
 
-    # ---- durability --------------------------------------------------------------------------------------------------------------------
+    # ---- what the next Ready takes ---------------------------------------------------------------------------------------------------
     def save(self) -> None:
         """Journal term and vote where they have changed."""
         if self.saved_term != self.term or self.saved_vote != self.vote:
             self.saved_term, self.saved_vote = self.term, self.vote
             self.unsaved.append(HardState(self.term, self.vote))
 
-    def answer(self, peer: int, message: Message) -> None:
-        """Send what promises durability: it waits for the disk, also for what earlier handlers have written.  (A member's Ready loop saves before
-        it sends, etcdserver/raft.go: an append that brings nothing new would else acknowledge entries that are not on disk yet.)"""
-        self.save()
-        number = self.syncs + bool(self.unsaved)
-        if number == self.synced:
-            self.post(peer, message)
-        else:
-            self.held.append((number, peer, message))
-
-    def finish(self) -> None:
-        """A handler is at its end: sync what it has written, all at once.  Not sooner: what a handler records after a synced write waits for the
-        disk, timers and further entries too, and so would come after those of later handlers."""
-        if self.unsaved:
-            for record in self.unsaved[:-1]:
-                self.persist(record, sync=False)
-            self.persist(self.unsaved[-1])
-            self.unsaved = []
-            self.syncs += 1
-            self.send(self.node, Persisted(self.term, self.log.last, self.syncs))
-
-    def on_persisted(self, src: int, message: Persisted) -> None:
-        """The disk has synced."""
-        self.synced = message.number
-        held = self.held
-        while held and held[0][0] <= self.synced:
-            self.post(*held.popleft()[1:])
+    def say(self, peer: int, message: Message) -> None:
+        """Have the next Ready send it: Raft's own queue, r.msgs (ready.py says when that is)."""
+        self.outbox.append((peer, message))
 
     # ---- terms (5.1) -----------------------------------------------------------------------------------------------------------------
     def admit(self, src: int, message: Any) -> bool:
@@ -246,9 +216,9 @@ class Elections(Streams):
         """A message of a lower term.  With check-quorum its leader is told of the higher term: candidates are ignored, nothing else would."""
         if kind is Heartbeat or kind is Append:
             if self.settings.check_quorum or self.settings.asks_first:
-                self.answer(src, AppendResponse(self.term, 0))
+                self.say(src, AppendResponse(self.term, 0))
         elif kind is PreVote:
-            self.answer(src, PreVoteResponse(self.term, True))
+            self.say(src, PreVoteResponse(self.term, True))
 
     # ---- elections (5.2) -------------------------------------------------------------------------------------------------------------
     def stand(self) -> None:
@@ -256,17 +226,24 @@ class Elections(Streams):
         if self.settings.asks_first:
             self.become_pre_candidate()
             for peer in self.peers:
-                self.post(peer, PreVote(self.term + 1, self.log.last, self.log.last_term))
-            self.count(self.node, True)
+                self.say(peer, PreVote(self.term + 1, self.log.last, self.log.last_term))
+            self.count_itself(PreVoteResponse(self.term + 1, False))
         else:
             self.campaign()
 
     def campaign(self) -> None:
-        """Ask everybody for their vote; one's own is on disk first (etcdserver/raft.go saves before it sends, but for a leader)."""
+        """Ask everybody for their vote; by the time they read it one's own is on disk: who does not lead saves before it sends."""
         self.become_candidate()
         for peer in self.peers:
-            self.answer(peer, Vote(self.term, self.log.last, self.log.last_term))
-        self.answer(self.node, VoteResponse(self.term, False))
+            self.say(peer, Vote(self.term, self.log.last, self.log.last_term))
+        self.count_itself(VoteResponse(self.term, False))
+
+    def count_itself(self, yes: PreVoteResponse | VoteResponse) -> None:
+        """A candidate counts its own vote at once; since 3.6 when the Ready that holds it is saved (raft.go, campaign)."""
+        if self.settings.hears_itself:
+            self.say(self.node, yes)
+        else:
+            self.count(self.node, True)
 
     def on_vote(self, src: int, message: Vote) -> None:
         if message.term != self.term and not self.admit(src, message):
@@ -276,16 +253,16 @@ class Elections(Streams):
         if granted:
             self.vote = src
             self.restart_timer()
-        self.answer(src, VoteResponse(self.term, not granted))
+        self.say(src, VoteResponse(self.term, not granted))
 
     def on_pre_vote(self, src: int, message: PreVote) -> None:
         if message.term != self.term and not self.admit(src, message):
             return
         free = self.vote == src or (self.vote == NONE and self.lead == NONE) or message.term > self.term
         if free and self.log.up_to_date(message.index, message.log_term):
-            self.answer(src, PreVoteResponse(message.term, False))
+            self.say(src, PreVoteResponse(message.term, False))
         else:
-            self.answer(src, PreVoteResponse(self.term, True))
+            self.say(src, PreVoteResponse(self.term, True))
 
     def on_vote_response(self, src: int, message: VoteResponse) -> None:
         if (message.term == self.term or self.admit(src, message)) and self.state == CANDIDATE:

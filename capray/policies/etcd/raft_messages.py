@@ -74,7 +74,7 @@ class Vote(Message, frozen=True):
 
 
 class VoteResponse(Message, frozen=True):
-    """The answer, sent when the vote is on disk.  To itself: the candidate's own vote is."""
+    """The answer, sent when the vote is on disk.  To itself (since 3.6): the candidate's own vote is."""
 
     kind: ClassVar[int] = ACK
     term: int
@@ -115,7 +115,7 @@ class Append(Message, frozen=True):
 
 
 class AppendResponse(Message, frozen=True):
-    """The log agrees with the leader's up to `index`, on disk; or, `reject`: it does not at `index`, try at `hint`, which is of `log_term` here."""
+    """The log agrees with the leader's up to `index`, on disk (to itself, since 3.6: the leader's own does); or, `reject`: it does not at `index`, try at `hint`, which is of `log_term` here."""
 
     kind: ClassVar[int] = ACK
     term: int
@@ -164,12 +164,9 @@ class ReadIndexResponse(Message, frozen=True):
 
 
 class Persisted(Message, frozen=True):
-    """A member to itself: its `number`th sync is complete, so that its log of `term` is on disk up to `index`."""
+    """A member to itself: the Ready that was being saved is on disk."""
 
     kind: ClassVar[int] = ACK
-    term: int
-    index: int
-    number: int
 
 
 class LinkHeartbeat(Message, frozen=True):

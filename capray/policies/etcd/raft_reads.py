@@ -25,6 +25,7 @@ class Reads(Replication):
         super().__init__(node, nodes, settings, stream)
         self.unconfirmed: dict[tuple[int, int], list[int]] = {}  # leader: (reader, round) -> [commit index, bits of who confirmed], oldest first
         self.postponed: list[tuple[int, int]] = []  # leader: reads that wait for the first commit of its term
+        self.read_state: tuple[int, int] | None = None  # a round that is confirmed, and its index: the next Ready hands it out, of several the newest
         self.round = 0  # this member's newest request to a leader
         self.first_round = 0  # the first request of the round under way (0: none is)
         self.read_index = 0  # what the store must have applied to answer it (0: not yet known)
@@ -41,7 +42,7 @@ class Reads(Replication):
         if self.state == LEADER:
             self.confirm(src, message.round)
         elif self.lead != NONE and src == self.node:
-            self.post(self.lead, message)
+            self.say(self.lead, message)
 
     def confirm(self, reader: int, round: int) -> None:
         """Confirm by a quorum's heartbeats that this is still the leader."""
@@ -71,9 +72,9 @@ class Reads(Replication):
 
     def hand_back(self, reader: int, round: int, index: int) -> None:
         if reader == self.node:
-            self.take_read_index(round, index)
+            self.read_state = (round, index)
         else:
-            self.post(reader, ReadIndexResponse(self.term, round, index))
+            self.say(reader, ReadIndexResponse(self.term, round, index))
 
     def leads_for_reads(self) -> None:
         postponed, self.postponed = self.postponed, []
@@ -114,9 +115,10 @@ class Reads(Replication):
     def on_read_index_response(self, src: int, message: ReadIndexResponse) -> None:
         """Only a follower takes it (raft.go, stepFollower): a member that asks for votes meanwhile does not."""
         if (message.term == self.term or self.admit(src, message)) and self.state == FOLLOWER:
-            self.take_read_index(message.round, message.index)
+            self.read_state = (message.round, message.index)
 
     def take_read_index(self, round: int, index: int) -> None:
+        """The loop of the reads hears that a round is confirmed (readStateC)."""
         if self.first_round and round >= self.first_round and not self.read_index:
             self.read_index = index
             self.cancel_timer("read-retry")

@@ -3,9 +3,9 @@ has them (raft.go, tracker).
 
 Decides: what a leader sends to whom, what a follower takes over, when an entry is committed, when the log is compacted.
 May not know: what an entry means to the store, clients.
-A leader writes its own log while its followers write theirs (thesis, 10.2.1), and counts itself once it is on disk.  It "may even commit an entry
-before it has been written to its own disk" (the same); an etcd leader does not: see replica.py, Simplified.  A follower answers an append when it is
-on disk.  Refusals carry a hint: by term since etcd 3.5, before it the last index, so that a log which ends in entries of an old term is probed back
+A leader counts itself as soon as it has appended an entry (raft.go, appendEntry: MaybeUpdate), since 3.6 when it is saved (a MsgAppResp to itself).
+Either way nothing shows before the entry is on its disk: what comes of it is for the Ready after the one that holds it (ready.py).
+Refusals carry a hint: by term since etcd 3.5, before it the last index, so that a log which ends in entries of an old term is probed back
 one by one.
 """
 
@@ -25,7 +25,6 @@ from capray.policies.etcd.raft_messages import (
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
-    Persisted,
     Row,
 )
 from capray.policies.etcd.raft_progress import PROBE, REPLICATE, SNAPSHOT, Progress
@@ -39,8 +38,10 @@ class Replication(Elections):
         super().__init__(node, nodes, settings, stream)
         self.commit = 0
         self.applied_to = 0
+        self.stable = 0  # up to where the log has been given to the disk
+        self.snapshot: InstallSnapshot | None = None  # a leader's, that the next Ready is to save and restore
         self.progress: dict[int, Progress] = {}
-        self.matches: list[int] = [0] * nodes  # a leader's: up to where each member's log agrees, on disk
+        self.matches: list[int] = [0] * nodes  # a leader's: up to where each member's log agrees, on disk; its own: in memory (since 3.6 on disk too)
         self.snapshot_at = 0  # applied_to at the newest snapshot
         self.handlers.update({Append: self.on_append, AppendResponse: self.on_append_response, Heartbeat: self.on_heartbeat,
                               HeartbeatResponse: self.on_heartbeat_response, InstallSnapshot: self.on_snapshot})
@@ -75,18 +76,23 @@ class Replication(Elections):
         limit = self.settings.max_inflight
         self.progress = {peer: Progress(self.log.last + 1, limit) for peer in self.peers}
         self.matches = [0] * self.nodes
+        self.matches[self.node] = self.log.last
         self.lead_append(Entry(self.term, NONE, 0, "", None))
 
     def lead_ends(self) -> None:
         self.progress = {}
 
     def lead_append(self, entry: Entry) -> None:
-        """Append one's own entry: it is sent out while it is being written."""
-        self.save()
+        """Append one's own entry, and count oneself."""
         before = Append(self.term, self.log.last, self.log.last_term, (entry,), self.commit)
         self.log.append(before.entries)
-        self.append_to_all()
         self.unsaved.append(before)
+        if self.settings.hears_itself:
+            self.say(self.node, AppendResponse(self.term, self.log.last))
+        else:
+            self.matches[self.node] = self.log.last
+            self.maybe_commit(self.log.last)
+        self.append_to_all()
 
     def append_to_all(self) -> None:
         for peer in self.peers:
@@ -105,8 +111,7 @@ class Replication(Elections):
         if not entries and not even_if_empty:
             return False
         progress.sent(len(entries))
-        if not self.post(peer, Append(self.term, before, log_term, entries, self.commit)):
-            self.unreachable(peer)
+        self.say(peer, Append(self.term, before, log_term, entries, self.commit))
         return True
 
     def send_snapshot(self, peer: int, progress: Progress) -> bool:
@@ -114,10 +119,7 @@ class Replication(Elections):
         if not progress.active:
             return False
         progress.become_snapshot(self.applied_to)
-        if self.open[peer]:
-            self.send(peer, InstallSnapshot(self.term, self.applied_to, self.log.term(self.applied_to), self.rows()))
-        else:
-            progress.snapshot_failed()
+        self.say(peer, InstallSnapshot(self.term, self.applied_to, self.log.term(self.applied_to), self.rows()))
         return True
 
     def beat(self) -> None:
@@ -129,7 +131,7 @@ class Replication(Elections):
         commit = self.commit
         for peer in self.peers:
             match = self.progress[peer].match
-            self.post(peer, Heartbeat(self.term, min(commit, match), reader, round))
+            self.say(peer, Heartbeat(self.term, min(commit, match), reader, round))
 
     def quorum_active(self) -> bool:
         active = 1
@@ -154,13 +156,6 @@ class Replication(Elections):
             progress.snapshot_failed()
 
     # ---- commitment ------------------------------------------------------------------------------------------------------------------
-    def on_persisted(self, src: int, message: Persisted) -> None:
-        super().on_persisted(src, message)
-        if self.state == LEADER and message.term == self.term:
-            self.matches[self.node] = message.index
-            if self.maybe_commit(message.index):
-                self.append_to_all()
-
     def maybe_commit(self, index: int) -> bool:
         """A member's log has come to agree up to `index`.  Only entries of the leader's own term are committed by counting (5.4.2)."""
         if index <= self.commit:
@@ -175,11 +170,11 @@ class Replication(Elections):
         return True
 
     def commit_to(self, index: int) -> None:
-        """Entries up to `index` are committed: the store takes them, in order."""
-        if index <= self.commit:
-            return
-        self.commit = index
-        self.persist(Committed(index), sync=False)
+        """Entries up to `index` are committed: the next Ready has the store take them."""
+        self.commit = max(self.commit, index)
+
+    def apply_to(self, index: int) -> None:
+        """The store takes what is committed up to `index`, in order."""
         log = self.log
         while self.applied_to < index:
             self.applied_to += 1
@@ -191,6 +186,9 @@ class Replication(Elections):
 
     def on_append_response(self, src: int, message: AppendResponse) -> None:
         if (message.term != self.term and not self.admit(src, message)) or self.state != LEADER:
+            return
+        if src == self.node:
+            self.on_own_response(message)
             return
         progress = self.progress[src]
         progress.active = True
@@ -215,6 +213,12 @@ class Replication(Elections):
             self.send_append(src, True)
         while self.send_append(src, False):
             pass
+
+    def on_own_response(self, message: AppendResponse) -> None:
+        """Since 3.6: this leader's own disk has what it appended."""
+        self.matches[self.node] = message.index
+        if self.maybe_commit(message.index):
+            self.append_to_all()
 
     def on_heartbeat_response(self, src: int, message: HeartbeatResponse) -> None:
         if (message.term != self.term and not self.admit(src, message)) or self.state != LEADER:
@@ -245,24 +249,25 @@ class Replication(Elections):
     def on_heartbeat(self, src: int, message: Heartbeat) -> None:
         if self.hear_leader(src, message):
             self.commit_to(message.commit)
-            self.answer(src, HeartbeatResponse(self.term, message.reader, message.round))
+            self.say(src, HeartbeatResponse(self.term, message.reader, message.round))
 
     def on_append(self, src: int, message: Append) -> None:
         if not self.hear_leader(src, message):
             return
         if message.index < self.commit:
-            self.answer(src, AppendResponse(self.term, self.commit))
+            self.say(src, AppendResponse(self.term, self.commit))
             return
         if not self.log.matches(message.index, message.log_term):
             hint = self.log.find_by_term(message.index, message.log_term) if self.settings.hints_by_term else self.log.last
-            self.answer(src, AppendResponse(self.term, message.index, True, hint, max(0, self.log.term(hint))))
+            self.say(src, AppendResponse(self.term, message.index, True, hint, max(0, self.log.term(hint))))
             return
         end = message.index + len(message.entries)
-        if message.entries and self.log.merge(message.index, message.entries):
-            self.save()
+        taken = self.log.merge(message.index, message.entries)
+        if taken:
+            self.stable = min(self.stable, end - taken)
             self.unsaved.append(message)
         self.commit_to(min(message.commit, end))
-        self.answer(src, AppendResponse(self.term, end))
+        self.say(src, AppendResponse(self.term, end))
 
     def on_snapshot(self, src: int, message: InstallSnapshot) -> None:
         if not self.hear_leader(src, message):
@@ -271,17 +276,15 @@ class Replication(Elections):
             if self.log.matches(message.index, message.log_term):
                 self.commit_to(message.index)
             else:
-                self.take_snapshot(message)
-                self.save()
+                self.log.restore(message.index, message.log_term)
+                self.commit, self.snapshot = message.index, message
                 self.unsaved.append(message)
-        self.answer(src, AppendResponse(self.term, self.commit))
+        self.say(src, AppendResponse(self.term, self.commit))
 
     def take_snapshot(self, message: InstallSnapshot) -> None:
-        """The log is empty but for what the snapshot stands for."""
-        self.log.restore(message.index, message.log_term)
-        self.commit = self.applied_to = self.snapshot_at = message.index
+        """The store becomes what the snapshot says."""
+        self.applied_to = self.snapshot_at = message.index
         self.restore(message.rows)
-        self.applied_on()
 
     # ---- restart ---------------------------------------------------------------------------------------------------------------------
     def replay(self, journal: list[Any]) -> None:
@@ -295,9 +298,11 @@ class Replication(Elections):
             elif isinstance(record, HardState):
                 self.term, self.vote = record.term, record.vote
             else:
+                self.log.restore(record.index, record.log_term)
                 self.take_snapshot(record)
                 commit = max(commit, record.index)
         self.saved_term, self.saved_vote = self.term, self.vote
+        self.stable = self.log.last
         while self.applied_to < min(commit, self.log.last):
             self.applied_to += 1
             self.apply(self.applied_to, self.log.entry(self.applied_to))

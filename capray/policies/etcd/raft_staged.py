@@ -47,6 +47,7 @@ class Staged(Etcd):
     def on_start(self) -> None:
         entries = 1 if self.uneven and self.node >= self.nodes - (self.nodes - 1) // 2 else 2
         self.log.append([Entry(1, NONE, 0, "", None)] * entries)
+        self.stable = entries
         self.term, self.vote = self.saved_term, self.saved_vote = 1, OLD_LEADER
         self.persist(HardState(1, OLD_LEADER), sync=False)
         self.start_streams(connected=True)

@@ -2,9 +2,10 @@
 extended version; Ongaro's thesis, 6.4, 9.6.
 
 etcd is Raft under a key-value store.  This file is the member: how its requests, its store and the parts of Raft fit together.  The parts are
-raft_election (terms, votes, pre-vote, check-quorum), raft_replication (log, commitment, snapshots), raft_reads (ReadIndex), raft_streams (rafthttp);
-raft_quorum, raft_log and raft_progress are what they count with.  Sources: etcd 3.4 and 3.5, server/etcdserver (server.go, v3_server.go, raft.go),
-etcd-io/raft; etcd's documentation, "KV API guarantees" (linearizable unless a read asks to be serializable) and "Failure modes".
+raft_election (terms, votes, pre-vote, check-quorum), raft_replication (log, commitment, snapshots), raft_reads (ReadIndex), ready (what is applied, saved
+and sent when: raftNode's loop), raft_streams (rafthttp); raft_quorum, raft_log and raft_progress are what they count with.  Sources: etcd 3.4 and 3.5,
+server/etcdserver (server.go, v3_server.go, raft.go), etcd-io/raft, also its 3.6; etcd's documentation, "KV API guarantees" (linearizable unless a read asks
+to be serializable) and "Failure modes".
 
 Writes: a member proposes to the leader it knows (a follower by a MsgProp that nobody acknowledges).  While none is known, proposals wait at the
 member, also those that other members have forwarded; one whose own client reaches its deadline is withdrawn.  A write is answered when its entry has
@@ -13,11 +14,8 @@ A restarted member serves no client before an entry of its own, its published at
 ReadyNotify; embed/serve.go), so that its store is not older than what it had answered before.  (A time-out on that wait, after which a member served what
 it had, was in 3.6.0-alpha.0 and in no release: a way back in time, issue 16666.)
 Simplified: one voter set for the whole trial (no membership changes, learners or leader transfer), no leases, auth or watches: nobody asks for
-them here.  Each write to the journal is an operation of its own; etcd's raftNode saves one Ready after another, so that what comes about during a member's
-fdatasync waits for its end, the leader's commitments and the confirmation of reads too.  Hence latencies have a lighter tail here: of healthy operations on
-five servers whose fdatasync has a p99 of 20 ms, p99 is some 10 ms for writes and 4 for reads, where 24 to 44 and 21 to 53 were measured; who is served, and
-when again after a cut, does not depend on it.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a
-change of leader, mended in 3.4.42, 3.5.28 and 3.6.9 (issue 20418, pull 21375).
+them here.  Not modelled: two races between goroutines that let a linearizable read be stale around a pause or a change of leader, mended in 3.4.42, 3.5.28
+and 3.6.9 (issue 20418, pull 21375).
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from typing import Any
 
 from capray.policies.etcd.raft_election import LEADER
 from capray.policies.etcd.raft_messages import MESSAGES, NONE, Append, Attach, Attached, Entry, LinkHeartbeat, Propose, Row
-from capray.policies.etcd.raft_reads import Reads
+from capray.policies.etcd.ready import ReadyLoop
 from capray.policies.etcd.settings import EtcdSettings
 from capray.replica import Request
 
@@ -41,7 +39,7 @@ NOT_PROPOSED = "context deadline exceeded"
 LEADER_CHANGED = "etcdserver: leader changed"
 
 
-class Etcd(Reads):
+class Etcd(ReadyLoop):
     """One etcd member."""
 
     name = "etcd"
@@ -56,7 +54,6 @@ class Etcd(Reads):
         self.store: dict[str, tuple[Any, int]] = {}  # key -> value, index of the entry that wrote it
         self.own: dict[int, int] = {}  # this member's clients' writes under way -> when they came
         self.blocked: deque[tuple[int, Entry]] = deque()  # writes that wait for a leader, and until when their client waits
-        self.known_lead = NONE
         self.elected_at = 0  # when this member last became leader
         self.replaying = False
         self.published = -1  # when this restarted member asked to be published (-1: it serves clients)
@@ -103,10 +100,6 @@ class Etcd(Reads):
         if kind is not Append:  # which comes on the stream of its own
             self.heard[src] = self.now
         self.handlers[kind](src, message)
-        if self.term != self.saved_term or self.vote != self.saved_vote:
-            self.save()
-        if self.lead != self.known_lead:
-            self.lead_changed()
         self.finish()
 
     def on_link_heartbeat(self, src: int, message: LinkHeartbeat) -> None:
@@ -114,7 +107,7 @@ class Etcd(Reads):
 
     def on_timer(self, name: Any) -> None:
         if name == "tick":
-            self.tick()
+            self.on_ticker()
         elif name == "election":
             self.on_election_timer()
         elif name == "beat":
@@ -137,22 +130,22 @@ class Etcd(Reads):
             self.dial_anew(name[1])
         else:
             self.dial(name[1])
-        if self.lead != self.known_lead:
-            self.lead_changed()
         self.finish()
 
-    def lead_changed(self) -> None:
-        """The member takes note of who leads, if anybody: what waited for a leader goes to it."""
-        self.known_lead = self.lead
-        if self.lead == NONE:
-            return
+    def finish(self) -> None:
+        """A handler is at its end.  Where a leader has become known, what waited for one goes to it (raft/node.go, run: propc), and the loop goes on."""
+        if self.blocked and self.lead != NONE:
+            blocked, self.blocked = self.blocked, deque()
+            for until, entry in blocked:
+                if self.now < until:
+                    self.propose(until, entry)
+        super().finish()
+
+    def lead_told(self) -> None:
+        """The server takes note of who leads."""
         if self.state == LEADER:
             self.elected_at = self.now
         self.fail_round(LEADER_CHANGED)
-        blocked, self.blocked = self.blocked, deque()
-        for until, entry in blocked:
-            if self.now < until:
-                self.propose(until, entry)
 
     # ---- requests --------------------------------------------------------------------------------------------------------------------
     def on_request(self, request: Request) -> None:
@@ -189,7 +182,7 @@ class Etcd(Reads):
         elif self.lead == NONE:
             self.blocked.append((until, entry))
         else:
-            self.post(self.lead, Propose(entry))
+            self.say(self.lead, Propose(entry))
 
     def on_propose(self, src: int, message: Propose) -> None:
         """Another member's proposal; who does not lead passes it on.  No client's patience ends it any more."""

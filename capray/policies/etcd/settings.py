@@ -19,7 +19,7 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
 
     version: Annotated[Literal["3.4", "3.5", "3.6"], Meta(description=
         "release whose defaults hold where they differ: pre_vote (off in 3.4, on since 3.5), snapshot_count (100000; 10000 since 3.6), and "
-        "hints of refused appends (by term since 3.5); "
+        "hints of refused appends (by term since 3.5), and when a member counts itself (when it has saved since 3.6); "
         "the measured runs are of 3.4.23")] = "3.4"
     read_consistency: Annotated[Literal["linearizable", "serializable"], Meta(description=
         "linearizable: by ReadIndex; serializable: from the local store, may be stale; etcd API, RangeRequest.serializable, off")] = "linearizable"
@@ -73,6 +73,11 @@ class EtcdSettings(Settings, frozen=True, kw_only=True):
     def hints_by_term(self) -> bool:
         """Whether a refused append is answered with where the terms may agree (etcd-io/raft's findConflictByTerm, since 3.5), not with the last index."""
         return self.version != "3.4"
+
+    @property
+    def hears_itself(self) -> bool:
+        """Whether a member's own vote and entries count once they are saved, by a message to itself (etcd-io/raft since 3.6, msgsAfterAppend), not at once."""
+        return self.version == "3.6"
 
     @property
     def entries_between_snapshots(self) -> int:
