@@ -61,7 +61,8 @@ def test_who_does_not_lead_sends_after_it_has_saved() -> None:
     assert told(member) == [HardState(1, 0), DONE]
     member.on_message(0, DONE)
     assert kinds(member) == [Vote, Vote]
-    for message, record, answer in ((Vote(2, 0, 0), HardState(2, 1), VoteResponse(2, False)), (Append(2, 0, 0, entries(2), 0), Append(2, 0, 0, entries(2), 0), AppendResponse(2, 1))):
+    append = Append(2, 0, 0, entries(2), 0)
+    for message, record, answer in ((Vote(2, 0, 0), HardState(2, 1), VoteResponse(2, False)), (append, append, AppendResponse(2, 1))):
         member.on_message(1, message)
         assert told(member) == [record, DONE]
         member.on_message(0, DONE)
@@ -183,7 +184,8 @@ def test_of_the_ticks_that_come_while_a_ready_is_saved_one_is_kept() -> None:
 
 
 def test_the_server_hears_of_a_leader_with_the_next_ready() -> None:
-    """`rd.SoftState`: updateLead, updateLeadership; who had proposed has its proposal passed on at once (raft/node.go, run: propc), in a message of that Ready."""
+    """`rd.SoftState`: updateLead, updateLeadership; who had proposed has its proposal passed on at once (raft/node.go, run: propc), in a message of
+    that Ready."""
     member = alone()
     member.on_message(1, Vote(1, 0, 0))
     member.on_request(Request(7, "write", "x", "a", 0, 0))
@@ -195,8 +197,8 @@ def test_the_server_hears_of_a_leader_with_the_next_ready() -> None:
 
 # ---- 3.6 ------------------------------------------------------------------------------------------------------------------------------------
 def test_since_3_6_a_member_counts_its_own_vote_and_entries_when_they_are_saved() -> None:
-    """etcd-io/raft 3.6, appendEntry: "The leader needs to self-ack the entries just appended once they have been durably persisted"; campaign: "The candidate votes
-    for itself and should account for this self vote once the vote has been durably persisted"."""
+    """etcd-io/raft 3.6, appendEntry: "The leader needs to self-ack the entries just appended once they have been durably persisted"; campaign: "The
+    candidate votes for itself and should account for this self vote once the vote has been durably persisted"."""
     for version, at_once in (("3.5", True), ("3.6", False)):
         member = standing(5, version=version, pre_vote=False)
         assert member.votes == {0: True}

@@ -115,7 +115,8 @@ class Append(Message, frozen=True):
 
 
 class AppendResponse(Message, frozen=True):
-    """The log agrees with the leader's up to `index`, on disk (to itself, since 3.6: the leader's own does); or, `reject`: it does not at `index`, try at `hint`, which is of `log_term` here."""
+    """The log agrees with the leader's up to `index`, on disk (to itself, since 3.6: the leader's own does); or, `reject`: it does not at
+    `index`, try at `hint`, which is of `log_term` here."""
 
     kind: ClassVar[int] = ACK
     term: int

@@ -75,8 +75,7 @@ class ReadyLoop(Reads):
         elif index > self.applied_to:
             self.apply_to(index)
         if self.state == LEADER and not writes_first:
-            self.send_out([each for each in out if each[0] != self.node])
-            out = [each for each in out if each[0] == self.node]
+            out = self.send_out(out)
         self.after = out
         self.write(records, to_be_synced)
 
@@ -118,15 +117,15 @@ class ReadyLoop(Reads):
                 self.take_snapshot(snapshot)
             self.apply_to(index)
         out, self.after = self.after, []
-        self.send_out([each for each in out if each[0] != self.node])
-        for peer, message in out:
-            if peer == self.node:
-                self.handlers[type(message)](peer, message)
+        for peer, message in self.send_out(out):
+            self.handlers[type(message)](peer, message)
 
-    def send_out(self, out: list[tuple[int, Message]]) -> None:
-        """Send; of a Ready's MsgAppResps only the last (processMessages).  Raft is told what was dropped; a snapshot goes by a request of its own."""
-        answers = [number for number, each in enumerate(out) if type(each[1]) is AppendResponse]
-        for number, (peer, message) in enumerate(out):
+    def send_out(self, out: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
+        """Send, but for what is to this member itself, which is returned; of a Ready's MsgAppResps only the last (processMessages).  Raft is told what was
+        dropped; a snapshot goes by a request of its own."""
+        others = [each for each in out if each[0] != self.node]
+        answers = [number for number, each in enumerate(others) if type(each[1]) is AppendResponse]
+        for number, (peer, message) in enumerate(others):
             if type(message) is InstallSnapshot:
                 if self.open[peer]:
                     self.send(peer, message)
@@ -134,3 +133,4 @@ class ReadyLoop(Reads):
                     self.connection_lost(peer)
             elif number not in answers[:-1] and not self.post(peer, message):
                 self.unreachable(peer)
+        return [each for each in out if each[0] == self.node]
